@@ -1,0 +1,84 @@
+"""A binarization method as data: which binarizers it uses and how its blocks are laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from densebnn.binary.activations import ActivationBinarizer
+from densebnn.binary.scales import OutputScale
+from densebnn.binary.weights import WeightBinarizer
+from densebnn.registry import Registry, UserError
+
+__all__ = ["METHODS", "BlockSpec", "Method", "Variant", "create_method"]
+
+Variant = Literal["as_paper", "as_released"]
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """How a method lays out a residual block, as data.
+
+    Attributes:
+        order: what happens around each binary convolution, read left to right: `C` convolution (it binarizes its own
+            input), `N` batch norm, `+` the skip, `P` the non-linearity.
+        convs_per_skip: 1 for a skip around every convolution, 2 for one around each pair (the `+` of the first is
+            passed over).
+        nonlinearity: entry of `densebnn.backbones.blocks.NONLINEARITIES`.
+        shortcut: entry of `densebnn.backbones.blocks.SHORTCUTS`, used where the shape changes.
+        stem_nonlinearity: the same for the real-valued first convolution.
+        norm_before_classifier: whether pooled features pass a batch norm before the classifier.
+    """
+
+    order: str = "CN+P"
+    convs_per_skip: Literal[1, 2] = 1
+    nonlinearity: str = "none"
+    shortcut: str = "pool_conv"
+    stem_nonlinearity: str = "none"
+    norm_before_classifier: bool = False
+
+    def __post_init__(self) -> None:
+        if sorted(self.order) not in (sorted("CN+P"), sorted("CN+")):
+            raise ValueError(f"block order {self.order!r} must hold each of C, N and + once, and P at most once")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A binarization method: one entry of `METHODS`, whose docstring is its card.
+
+    Attributes:
+        name: its key in `METHODS`.
+        weight: makes the weight binarizer of one layer.
+        activation: makes the activation binarizer of one layer with the given number of input channels.
+        block: the layout of its residual blocks.
+        scale: makes the output scale of one layer with the given number of output channels.
+        blocks: other layouts, for backbones (by name) in which the method's authors used them.
+        dynamic: why its layers cannot be frozen to bits at inference; None when they can.
+    """
+
+    name: str
+    weight: Callable[[], WeightBinarizer]
+    activation: Callable[[int], ActivationBinarizer]
+    block: BlockSpec
+    scale: Callable[[int], OutputScale] = lambda channels: OutputScale()
+    blocks: Mapping[str, BlockSpec] = field(default_factory=dict)
+    dynamic: str | None = None
+
+    def block_for(self, backbone: str) -> BlockSpec:
+        """Return the block layout for the backbone of that name."""
+        return self.blocks.get(backbone, self.block)
+
+
+METHODS: Registry[Callable[[Variant], Method]] = Registry("binarization method")
+
+
+def create_method(name: str, variant: Variant = "as_paper") -> Method:
+    """Return the method registered under `name`.
+
+    Raises:
+        UserError: no such method or no such variant.
+    """
+    if variant not in ("as_paper", "as_released"):
+        raise UserError(f"unknown variant {variant!r} of method {name!r}; known: as_paper, as_released")
+    return METHODS[name](variant)

@@ -1,0 +1,29 @@
+"""Output scales: what a binary convolution's result is multiplied by, given the real-valued input it came from."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["InputMagnitude", "OutputScale"]
+
+
+class OutputScale(nn.Module):
+    """No scale: returns the convolution's output as it is. Base of all others."""
+
+    def forward(self, output: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
+        """Scale `output` (N, C_out, H', W') of `conv`, computed from the real-valued `x` (N, C_in, H, W)."""
+        return output
+
+
+class InputMagnitude(OutputScale):
+    """The K map of XNOR-Net (Rastegari et al., ECCV 2016, Sec. 3.2): local mean of |x| under each kernel position.
+
+    It depends on the input, so a network that uses it is not static at inference.
+    """
+
+    def forward(self, output: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
+        """Multiply `output` by K of shape (N, 1, H', W')."""
+        magnitude = x.abs().mean(1, keepdim=True)
+        box = magnitude.new_full((1, 1, *conv.kernel_size), 1 / (conv.kernel_size[0] * conv.kernel_size[1]))
+        return output * F.conv2d(magnitude, box, None, conv.stride, conv.padding, conv.dilation)

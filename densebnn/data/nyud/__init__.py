@@ -1,0 +1,1 @@
+"""NYU Depth V2: the labelled release."""

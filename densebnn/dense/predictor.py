@@ -1,0 +1,100 @@
+"""A dense predictor: a binary encoder, a decoder of segmentation_models_pytorch, and a task's head."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+
+from densebnn.backbones import load_backbone_weights
+from densebnn.binary import Variant
+from densebnn.dense.encoder import encoder_name
+from densebnn.registry import UserError, nearest
+
+__all__ = ["DECODERS", "DensePredictor"]
+
+DECODERS = {
+    name.lower(): decoder.__name__
+    for name, decoder in smp.MODEL_ARCHITECTURES_MAPPING.items()
+    if decoder is not smp.DPT  # it takes vision transformers only
+}
+"""Decoder names, by their lower-case spelling."""
+
+
+class DensePredictor(nn.Module):
+    """Image -> prediction at the image's resolution.
+
+    Args:
+        backbone: a key of `densebnn.backbones.BACKBONES`.
+        method: a key of `densebnn.binary.METHODS`.
+        variant: of the method.
+        decoder: a key of `DECODERS`, in any case.
+        out_channels: channels of the raw map that `head` receives.
+        head: maps the raw map (N, out_channels, H, W) to the prediction: metres, or logits as they are.
+
+    Raises:
+        UserError: an unknown name.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "resnet18",
+        method: str = "reactnet",
+        variant: Variant = "as_paper",
+        decoder: str = "Linknet",
+        out_channels: int = 1,
+        head: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if decoder.lower() == "dpt":
+            raise UserError(
+                f"decoder 'DPT' takes vision transformers only; choose one of {', '.join(DECODERS.values())}"
+            )
+        if decoder.lower() not in DECODERS:
+            known = ", ".join(DECODERS.values())
+            raise UserError(f"unknown decoder {decoder!r}{nearest(decoder.lower(), DECODERS)}; known: {known}")
+        self.network = smp.create_model(
+            decoder.lower(),
+            encoder_name=encoder_name(backbone, method, variant),
+            encoder_weights=None,
+            classes=out_channels,
+        )
+        self.decoder_name = DECODERS[decoder.lower()]
+        self.head = head if head is not None else nn.Identity()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W), normalised -> (N, out_channels, H, W)."""
+        return self.head(self.network(image))
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The encoder inside."""
+        return self.network.encoder
+
+    def load_encoder(self, path: Path) -> dict[str, Any]:
+        """Load a file of backbone weights into the encoder and return its card; see `load_backbone_weights`."""
+        return load_backbone_weights(self.network.encoder.backbone, path)
+
+    def check_input(self, size: tuple[int, int], batch_size: int) -> None:
+        """Rehearse a training step's forward pass on shapes alone.
+
+        Raises:
+            UserError: the decoder cannot take images of `size` (height, width), or batches of `batch_size`.
+        """
+        rehearsal = copy.deepcopy(self).to("meta").train()
+        try:
+            rehearsal(torch.empty(batch_size, 3, *size, device="meta"))
+        except (RuntimeError, ValueError) as error:
+            cause = str(error).splitlines()[0]
+            remedy = "choose another image size or decoder"
+            if "more than 1 value per channel" in cause:
+                cause, remedy = "its batch norm needs more than one value per channel", "use a batch size of at least 2"
+            raise UserError(
+                f"decoder {self.decoder_name} cannot train on batches of {batch_size} images of {size[0]}x{size[1]}: "
+                f"{cause}; {remedy}"
+            ) from error

@@ -1,0 +1,1 @@
+"""The engine: configuration, runs, checkpoints and the training loop."""

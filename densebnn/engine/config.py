@@ -1,0 +1,295 @@
+"""What a run is, as frozen dataclasses: their fields are the options of command line and YAML, the docstrings the help.
+
+A YAML file is a diff over these defaults; a flag overrules it. The `run` section says how a run is carried out and has
+no influence on its result, so it is not part of what a run folder remembers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from densebnn.registry import UserError
+
+__all__ = [
+    "ClassificationDataConfig",
+    "ContrastiveConfig",
+    "DecoderConfig",
+    "DenseDataConfig",
+    "DepthConfig",
+    "EncoderConfig",
+    "EvalConfig",
+    "FinetuneConfig",
+    "NetworkConfig",
+    "PretrainConfig",
+    "RunConfig",
+    "SegmentationConfig",
+    "TrainConfig",
+    "identity",
+]
+
+PRETRAINED = "resnet18-reactnet-rooms"
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise UserError(f"{name} must be positive, got {value}")
+
+
+def _not_negative(**values: float) -> None:
+    for name, value in values.items():
+        if not value >= 0:
+            raise UserError(f"{name} must be 0 or more, got {value}")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The binary backbone."""
+
+    backbone: str = "resnet18"
+    """Backbone, by its name in the registry."""
+    method: str = "reactnet"
+    """Binarization method, by its name in the registry."""
+    variant: Literal["as_paper", "as_released"] = "as_paper"
+    """Follow the method's paper or its release where the two differ."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig(NetworkConfig):
+    """The binary backbone under the decoder."""
+
+    weights: str = PRETRAINED
+    """Pretrained weights: the name of some that come with the package, a .safetensors file, or none."""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The decoder above the backbone."""
+
+    name: str = "Linknet"
+    """Decoder of segmentation_models_pytorch, by name."""
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig:
+    """The contrastive mutual-information term."""
+
+    weight: float = 0.0
+    """Factor of the term in the loss; 0 leaves it out."""
+    layers: str = "stages"
+    """Compared binary layers: stages, all, or a shell pattern of layer names."""
+    dim: int = 64
+    """Size of the embeddings."""
+    temperature: float = 0.1
+    """Temperature of the similarities."""
+    beta: float = 1.3
+    """Each layer weighs this much more than the one before it."""
+    mode: Literal["nce", "infonce"] = "nce"
+    """Critic: noise-contrastive with a normaliser, or a cross-entropy."""
+    queue: int = 0
+    """Embeddings of past batches that join the negatives."""
+
+    def __post_init__(self) -> None:
+        _not_negative(**{"contrastive.weight": self.weight, "contrastive.queue": self.queue})
+        _positive(**{"contrastive.temperature": self.temperature, "contrastive.beta": self.beta})
+        _positive(**{"contrastive.dim": self.dim})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training: AdamW, a linear warm-up, then a cosine to zero."""
+
+    steps: int = 600
+    """Optimizer steps."""
+    batch_size: int = 16
+    """Samples per step, over all processes together."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    weight_decay: float = 1e-4
+    """Decay of real-valued convolutions and linear layers; latent binary weights, norms and thresholds have none."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0 for no clipping."""
+    seed: int = 0
+    """Seed of everything random."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints."""
+    eval_every: int = 0
+    """Steps between evaluations on the held-out split; 0 evaluates at the end alone."""
+
+    def __post_init__(self) -> None:
+        _positive(
+            **{
+                "train.steps": self.steps,
+                "train.batch_size": self.batch_size,
+                "train.lr": self.lr,
+                "train.checkpoint_every": self.checkpoint_every,
+            }
+        )
+        _not_negative(
+            **{
+                "train.weight_decay": self.weight_decay,
+                "train.clip": self.clip,
+                "train.seed": self.seed,
+                "train.eval_every": self.eval_every,
+            }
+        )
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"train.warmup must be in [0, 1), got {self.warmup}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How the run is carried out; nothing of this changes its result."""
+
+    out: Path | None = None
+    """Run folder; by default runs/<tool>-<what>-<hash of the configuration>. A run in it is resumed."""
+    overwrite: bool = False
+    """Start anew in a run folder that holds a run."""
+    workers: int = 0
+    """Data loading processes for each training process."""
+    threads: int = 0
+    """Threads of each training process; 0 leaves the choice to torch."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        _not_negative(**{"run.workers": self.workers, "run.threads": self.threads})
+
+
+@dataclass(frozen=True)
+class DenseDataConfig:
+    """NYU Depth V2, or the built-in sample rooms in the same layout."""
+
+    path: str = "rooms"
+    """The labelled .mat file of NYU Depth V2, or rooms for the built-in sample."""
+    splits: Path | None = None
+    """A splits.mat to use instead of the official split."""
+    class_mapping: Path | None = None
+    """A classMapping40.mat to use instead of the built-in table."""
+    cache: str = "auto"
+    """Folder of the memory-mapped cache, auto for one beside the file, none to read the file itself each time."""
+    size: tuple[int, int] | None = None
+    """Height and width of the network's input; by default the frame's own."""
+    zoom: tuple[float, float] = (1.0, 1.2)
+    """Range of the random zoom; depth is divided by it."""
+    color: float = 0.2
+    """Strength of the colour jitter."""
+
+
+@dataclass(frozen=True)
+class DepthConfig:
+    """The depth task."""
+
+    loss: str = "l1_log"
+    """Loss, by its name in the registry."""
+    protocol: str = "laina"
+    """Evaluation protocol, by its name in the registry."""
+    ground_truth: Literal["depth", "raw_depth"] = "depth"
+    """Train on the filled depths or on the sensor's raw ones."""
+    min_depth: float = 0.1
+    """Smallest prediction in metres."""
+    max_depth: float = 10.0
+    """Largest prediction in metres."""
+
+
+@dataclass(frozen=True)
+class SegmentationConfig:
+    """The segmentation task."""
+
+    classes: Literal[40, 13, 894] = 13
+    """Number of classes."""
+    protocol: str = "full"
+    """Evaluation protocol, by its name in the registry."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Train a depth or segmentation network on a binary encoder, and evaluate it."""
+
+    task: Literal["depth", "segmentation"] = "depth"
+    """What to predict."""
+    data: DenseDataConfig = field(default_factory=DenseDataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
+    contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True)
+class ClassificationDataConfig:
+    """A classification set."""
+
+    name: str = "rooms"
+    """Data set, by its name in the registry: rooms is built in."""
+    path: Path | None = None
+    """Where it lies; unused for rooms."""
+    size: int = 64
+    """Height and width of the network's input."""
+    scale: tuple[float, float] = (0.35, 1.0)
+    """Share of the image's area that a random crop keeps."""
+    pad_crop: int | None = None
+    """Instead of `scale`: pad by so many pixels and crop, as usual for 32x32 images."""
+    resize: int | None = None
+    """Length of the shorter side before the central crop in evaluation; by default the input's size."""
+    color: float = 0.2
+    """Strength of the colour jitter."""
+    flip: bool = True
+    """Mirror half of the images."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Train a binary backbone to classify, with or without the contrastive term, for later transfer."""
+
+    data: ClassificationDataConfig = field(default_factory=ClassificationDataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    contrastive: ContrastiveConfig = field(default_factory=lambda: ContrastiveConfig(weight=0.05))
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=3000, batch_size=128))
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Evaluate a finished run of finetune_nyud.py."""
+
+    run: Path | None = None
+    """The run folder; may be given without the flag's name."""
+    data: str | None = None
+    """Another .mat file, or rooms; by default the run's own data."""
+    splits: Path | None = None
+    """A splits.mat for that file."""
+    split: Literal["test", "train", "all"] = "test"
+    """Which frames."""
+    protocol: str | None = None
+    """Evaluation protocol; by default the run's own."""
+    batch_size: int = 16
+    """Frames at once."""
+    json: Path | None = None
+    """Where to write the figures; by default a file in the run folder."""
+    workers: int = 0
+    """Data loading processes for each process."""
+    threads: int = 0
+    """Threads of each process; 0 leaves the choice to torch."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        _positive(batch_size=self.batch_size)
+        _not_negative(workers=self.workers, threads=self.threads)
+
+
+Config = TypeVar("Config", FinetuneConfig, PretrainConfig)
+
+
+def identity(config: Config) -> Config:
+    """Return the configuration without its `run` section: what a run folder stores and compares."""
+    return replace(config, run=RunConfig())

@@ -1,0 +1,155 @@
+"""What a configuration class may hold, and how its values are checked: a small dialect of plain types.
+
+The dialect is int, float, bool, str, Path, Literal, tuples and unions of these, None, and nested frozen dataclasses.
+Nothing in it can name a class or a function, so reading a configuration never imports anything.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import math
+import textwrap
+import types
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from densebnn.registry import UserError
+
+__all__ = ["Option", "build", "fits", "options_of", "spell"]
+
+C = TypeVar("C")
+_PLAIN = (int, float, bool, str, Path, type(None), Ellipsis)
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One leaf of a configuration class."""
+
+    hint: Any
+    """Its type."""
+    default: Any
+    """Its default; `dataclasses.MISSING` if it is required."""
+    help: str
+    """The string literal that stands under the field."""
+    section: str
+    """Dotted key of the dataclass it belongs to, empty for the outermost."""
+    section_help: str
+    """First line of that dataclass's docstring."""
+
+
+def options_of(config_class: type, prefix: str = "", defaults: Any = None) -> dict[str, Option]:
+    """Return the leaves of a configuration class under dotted keys, in the order of its fields.
+
+    Args:
+        config_class: A frozen dataclass of the dialect.
+        prefix: What stands before its fields' names, with the dot.
+        defaults: An object of the class whose values overrule the class's own defaults.
+
+    Raises:
+        TypeError: A field's type is not of the dialect.
+    """
+    hints, docs = get_type_hints(config_class), _field_docs(config_class)
+    section_help = (inspect.getdoc(config_class) or "").partition("\n")[0]
+    found: dict[str, Option] = {}
+    for field in dataclasses.fields(config_class):
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if defaults is not None:
+            default = getattr(defaults, field.name)
+        key, hint = f"{prefix}{field.name}", hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            below = None if default is dataclasses.MISSING else default
+            found.update(options_of(hint, f"{key}.", below))  # type: ignore[arg-type]
+        else:
+            _check_dialect(hint, key)
+            found[key] = Option(hint, default, docs.get(field.name, ""), prefix[:-1], section_help)
+    return found
+
+
+def _field_docs(config_class: type) -> dict[str, str]:
+    """Return the string literals that stand under the fields of a class and of its bases."""
+    docs: dict[str, str] = {}
+    for base in reversed(config_class.__mro__[:-1]):
+        with suppress(OSError, TypeError):  # no source: a class made at run time
+            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
+            for field, text in itertools.pairwise(body):
+                if (
+                    isinstance(field, ast.AnnAssign)
+                    and isinstance(text, ast.Expr)
+                    and isinstance(text.value, ast.Constant)
+                ):
+                    docs[field.target.id] = " ".join(str(text.value.value).split())  # type: ignore[union-attr]
+    return docs
+
+
+def _check_dialect(hint: Any, key: str) -> None:
+    """Refuse types for which jsonargparse would import what a configuration names."""
+    if get_origin(hint) is Literal or hint in _PLAIN:
+        return
+    if get_origin(hint) not in (tuple, Union, types.UnionType):
+        raise TypeError(f"configuration field {key!r}: {hint} is no plain type")
+    for part in get_args(hint):
+        _check_dialect(part, key)
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type, strictly: no None, NaN, 40.0 for 40 or True for 1 slips through."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return any(value == part and type(value) is type(part) for part in parts)
+    if origin is tuple:
+        wanted = [parts[0]] * len(value) if isinstance(value, tuple) and parts[1:] == (...,) else list(parts)
+        return isinstance(value, tuple) and len(value) == len(wanted) and all(map(fits, value, wanted))
+    if parts:
+        return any(fits(value, part) for part in parts)
+    if hint is float:
+        return type(value) is float and math.isfinite(value)
+    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+
+
+def spell(hint: Any) -> str:
+    """Return a type as a person would say it."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " or ".join(repr(part) for part in parts)
+    if origin is tuple and parts[1:] == (...,):
+        return f"a list [...] of {spell(parts[0])}"
+    if origin is tuple:
+        return f"a list [{', '.join(spell(part) for part in parts)}]"
+    if parts:
+        return " or ".join(spell(part) for part in parts)
+    names = {int: "an integer", float: "a finite number", bool: "true or false", str: "text", Path: "a path"}
+    return names.get(hint, "null")
+
+
+def build(config_class: type[C], options: Mapping[str, Option], values: Mapping[str, Any], prefix: str = "") -> C:
+    """Return the configuration object, nested ones first.
+
+    Args:
+        config_class: The class.
+        options: Its `options_of`.
+        values: Values of the right types under dotted keys; a missing one takes its default.
+        prefix: Where this class stands in the outermost one, with the dot.
+
+    Raises:
+        UserError: A required value is missing, or the class's `__post_init__` refuses the values.
+    """
+    fields = {}
+    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
+        key = f"{prefix}{field.name}"
+        if key in options:
+            fields[field.name] = values.get(key, options[key].default)
+            if fields[field.name] is dataclasses.MISSING:
+                raise UserError(f"--{key} is required: give it as a flag or in the configuration file")
+        else:
+            below = get_type_hints(config_class)[field.name]
+            fields[field.name] = build(below, options, values, f"{key}.")
+    try:
+        return config_class(**fields)
+    except (UserError, ValueError) as error:
+        named = not prefix or str(error).startswith(prefix)
+        raise UserError(str(error) if named else f"{prefix[:-1]}: {error}") from error

@@ -1,0 +1,29 @@
+"""Evaluation: every sample once, over all processes, and the task's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from densebnn.engine.runtime import Runtime
+from densebnn.tasks import Task
+
+__all__ = ["evaluate"]
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, task: Task, loader: Iterable[Mapping[str, Tensor]], runtime: Runtime) -> dict[str, Any]:
+    """Return the task's figures on this loader's samples and those of the other processes; the model is left in eval.
+
+    Raises:
+        UserError: the model predicts NaN or infinite values, or the truth holds impossible labels.
+    """
+    model.eval()
+    metrics = task.metrics().to(runtime.device)
+    for batch in loader:
+        batch = {name: tensor.to(runtime.device) for name, tensor in batch.items()}
+        metrics.update(model(batch["image"]), batch)
+    return metrics.compute()

@@ -1,0 +1,149 @@
+"""What every task is: a loss, a metric and a head around one map of channels, and nothing about loops."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from densebnn.registry import Registry, UserError
+
+__all__ = ["TASKS", "Task", "TaskMetrics", "check_labels", "check_maps", "require_finite"]
+
+
+class TaskMetrics(Metric):
+    """A metric that reads what it needs from a batch.
+
+    Subclasses keep integer or float64 sums as states, reduced over processes by addition, so that the figures do not
+    depend on the batch size or on the number of processes. A figure that is undefined on the given data is None,
+    never NaN.
+
+    Attributes:
+        fields: The batch fields that `update` reads.
+    """
+
+    full_state_update = False
+    fields: tuple[str, ...]
+
+    @abstractmethod
+    def update(self, prediction: Tensor, batch: Mapping[str, Tensor]) -> None:
+        """Add one batch.
+
+        Args:
+            prediction: What the task's head returns; may have another resolution than the truth.
+            batch: Holds the truth under the names in `fields`.
+
+        Raises:
+            UserError: The prediction holds NaN or infinite values, or the truth holds ids that are not allowed.
+        """
+
+    @abstractmethod
+    def compute(self) -> dict[str, Any]:
+        """Return the figures over all batches of all processes.
+
+        Values are floats, integers, None where undefined, or lists of these.
+        """
+
+
+class Task(ABC):
+    """A loss, a metric and a head; holds no parameters and no state.
+
+    Attributes:
+        name: The name of the task, also of its prediction in a model with several tasks.
+        out_channels: Channels of the map (or entries of the vector) that `head` takes.
+        fields: The batch fields that `loss` reads.
+        headline: The key of the metric's result to rank runs by.
+        higher_is_better: Whether a larger headline figure is a better one.
+    """
+
+    name: str
+    out_channels: int
+    fields: tuple[str, ...]
+    headline: str
+    higher_is_better: bool
+
+    @abstractmethod
+    def head(self) -> nn.Module:
+        """Return a new module that maps raw outputs (N, out_channels, ...) to predictions: metres or logits."""
+
+    @abstractmethod
+    def loss(self, prediction: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the scalar loss, computed in float32 also under autocast.
+
+        A batch without any valid truth gives 0 that is still connected to the prediction, so `backward` gives zero
+        gradients and no process of a distributed run waits for another.
+        """
+
+    @abstractmethod
+    def metrics(self) -> TaskMetrics:
+        """Return a new, empty metric."""
+
+
+TASKS: Registry[Callable[..., Task]] = Registry("task")
+"""The constructors of the tasks by name."""
+
+
+def require_finite(prediction: Tensor, batch: Mapping[str, Tensor]) -> None:
+    """Refuse a prediction (N, ...) with NaN or infinite values: their argmax or clamp would give a plausible figure.
+
+    Raises:
+        UserError: Names the share of such values and the samples by their dataset index, where the batch carries it.
+    """
+    finite = torch.isfinite(prediction)
+    if finite.all():
+        return
+    where = _samples((~finite).flatten(1).any(dim=1), batch)
+    raise UserError(
+        f"prediction is not finite: {int((~finite).sum())} of {finite.numel()} values are NaN or infinite{where}; "
+        "the weights or the input are broken, evaluate an earlier checkpoint"
+    )
+
+
+def check_labels(
+    labels: Tensor, num_classes: int, batch: Mapping[str, Tensor], ignore_index: int | None = None, field: str = "label"
+) -> None:
+    """Refuse integer labels (N, ...) outside 0..num_classes-1 other than `ignore_index`, before a kernel trips on them.
+
+    Raises:
+        UserError: Names the ids found, the samples and the allowed range.
+    """
+    wrong = (labels < 0) | (labels >= num_classes)
+    if ignore_index is not None:
+        wrong &= labels != ignore_index
+    if not wrong.any():
+        return
+    ids = sorted(set(labels[wrong].tolist()))
+    named = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
+    ignored = "" if ignore_index is None else f" and {ignore_index} (ignored)"
+    where = _samples(wrong.reshape(wrong.shape[0], -1).any(dim=1), batch)
+    raise UserError(
+        f"field {field!r} holds the ids {named}{where}; allowed are 0..{num_classes - 1}{ignored}; "
+        "make the number of classes fit the labels"
+    )
+
+
+def check_maps(prediction: Tensor, truth: Tensor, channels: int, *, same_size: bool) -> None:
+    """Check a prediction (N, channels, H', W') against its truth (N, H, W), which would otherwise broadcast silently.
+
+    Raises:
+        ValueError: Names both shapes.
+    """
+    fits = prediction.ndim == 4 and truth.ndim == 3 and prediction.shape[:2] == (truth.shape[0], channels)
+    if not fits or (same_size and prediction.shape[2:] != truth.shape[1:]):
+        size = "H, W" if same_size else "any height, any width"
+        raise ValueError(
+            f"prediction {tuple(prediction.shape)} does not fit the truth {tuple(truth.shape)}: "
+            f"expected (N, {channels}, {size}) against (N, H, W)"
+        )
+
+
+def _samples(marked: Tensor, batch: Mapping[str, Tensor]) -> str:
+    """Name the marked (N,) samples by their dataset index."""
+    if "index" not in batch:
+        return ""
+    indices = batch["index"][marked.to(batch["index"].device)].tolist()
+    return f" (sample {', '.join(map(str, indices[:5]))}{', ...' if len(indices) > 5 else ''})"

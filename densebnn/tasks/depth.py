@@ -1,0 +1,114 @@
+"""Monocular depth: a head that is bounded in metres, a masked regression loss, and the figures of a protocol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from densebnn.registry import UserError
+from densebnn.tasks.base import TASKS, Task, check_maps
+from densebnn.tasks.depth_metrics import DepthMetrics
+from densebnn.tasks.losses import DepthLoss, silog
+from densebnn.tasks.protocols import DEPTH_PROTOCOLS, DepthProtocol
+
+__all__ = ["BoundedDepth", "Depth"]
+
+
+class BoundedDepth(nn.Module):
+    """Map raw outputs x to metres: min + (max - min) sigmoid(x + logit((mean - min) / (max - min))).
+
+    A raw output of 0 is the mean, so an untrained network starts at the best constant prediction instead of far from
+    it. The range is kept in buffers: a checkpoint carries its own. Computed in float32 also under autocast, whose
+    bfloat16 would round 4 m to steps of 3 cm.
+
+    Args:
+        min_depth: Metres, the smallest prediction.
+        max_depth: Metres, the largest prediction.
+        mean_depth: Metres, the prediction for a raw output of 0.
+
+    Raises:
+        UserError: Unless 0 < min_depth < mean_depth < max_depth < infinity.
+    """
+
+    lowest: Tensor
+    span: Tensor
+    offset: Tensor
+
+    def __init__(self, min_depth: float, max_depth: float, mean_depth: float) -> None:
+        super().__init__()
+        if not 0 < min_depth < mean_depth < max_depth < math.inf:
+            raise UserError(
+                f"min_depth {min_depth:g}, mean_depth {mean_depth:g}, max_depth {max_depth:g}: "
+                "these metres must be positive, finite and in increasing order"
+            )
+        share = (mean_depth - min_depth) / (max_depth - min_depth)
+        self.register_buffer("lowest", torch.tensor(float(min_depth)))
+        self.register_buffer("span", torch.tensor(float(max_depth - min_depth)))
+        self.register_buffer("offset", torch.tensor(math.log(share / (1 - share))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return metres, in the shape of `x`."""
+        return self.lowest + self.span * torch.sigmoid(x.float() + self.offset)
+
+
+class Depth(Task):
+    """Predict metres: (N, 1, H, W) against a truth of (N, H, W), ranked by the protocol's RMSE.
+
+    The loss counts the pixels whose truth is positive, finite and at most `max_depth`.
+
+    Args:
+        loss: See `losses.DEPTH_LOSSES`.
+        protocol: How the metric is computed.
+        min_depth: Metres, the smallest prediction.
+        max_depth: Metres, the largest prediction.
+        mean_depth: Metres, the mean of the training truth, where the prediction starts.
+        ground_truth: The batch field to train on: `depth` (filled) or `raw_depth` (with holes).
+
+    Raises:
+        UserError: The range is not in increasing order (see `BoundedDepth`), or there is no such ground truth.
+    """
+
+    name = "depth"
+    out_channels = 1
+    headline = "rmse"
+    higher_is_better = False
+
+    def __init__(
+        self,
+        loss: DepthLoss = silog,
+        protocol: DepthProtocol = DEPTH_PROTOCOLS["eigen"],
+        min_depth: float = 0.1,
+        max_depth: float = 10.0,
+        mean_depth: float = 2.7,
+        ground_truth: Literal["depth", "raw_depth"] = "depth",
+    ) -> None:
+        if ground_truth not in ("depth", "raw_depth"):
+            raise UserError(f"ground_truth is {ground_truth!r}; choose 'depth' or 'raw_depth'")
+        self.fields = (ground_truth,)
+        self.protocol = protocol
+        self.max_depth = max_depth
+        self._loss = loss
+        self._range = (min_depth, max_depth, mean_depth)
+        self.head()  # refuses a contradicting range now
+
+    def head(self) -> BoundedDepth:
+        """Return a new `BoundedDepth` with the task's range."""
+        return BoundedDepth(*self._range)
+
+    def loss(self, prediction: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of metres (N, 1, H, W) over the valid pixels of the batch."""
+        truth = batch[self.fields[0]]
+        check_maps(prediction, truth, 1, same_size=True)
+        valid = (truth > 0) & (truth <= self.max_depth) & torch.isfinite(truth)
+        return self._loss(prediction[:, 0], truth, valid)
+
+    def metrics(self) -> DepthMetrics:
+        """Return a new `DepthMetrics` under the task's protocol."""
+        return DepthMetrics(self.protocol)
+
+
+TASKS.register("depth")(Depth)

@@ -1,0 +1,71 @@
+"""Semantic segmentation: cross-entropy and the figures of one confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from densebnn.registry import UserError
+from densebnn.tasks.base import TASKS, Task, check_labels, check_maps
+from densebnn.tasks.confusion import SegmentationMetrics
+from densebnn.tasks.losses import cross_entropy
+from densebnn.tasks.protocols import SEGMENTATION_PROTOCOLS, Protocol
+
+__all__ = ["Segmentation"]
+
+
+class Segmentation(Task):
+    """Label every pixel: logits (N, C, H, W) against `label` (N, H, W), cross-entropy, ranked by mIoU.
+
+    Args:
+        num_classes: C.
+        ignore_index: The label of pixels that count neither in the loss nor in the metric.
+        class_names: C names for reports; numbers if not given.
+        protocol: Which region the metric looks at; the loss looks at the whole frame.
+
+    Raises:
+        UserError: There are fewer than 2 classes, `ignore_index` is a class, or the number of names is not C.
+    """
+
+    name = "segmentation"
+    fields = ("label",)
+    headline = "miou"
+    higher_is_better = True
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_index: int = 255,
+        class_names: Sequence[str] | None = None,
+        protocol: Protocol = SEGMENTATION_PROTOCOLS["full"],
+    ) -> None:
+        if num_classes < 2:
+            raise UserError(f"num_classes is {num_classes}; segmentation needs at least 2 classes")
+        self.out_channels = num_classes
+        self.ignore_index = ignore_index
+        self.class_names = class_names
+        self.protocol = protocol
+        self.metrics()  # refuses contradicting arguments now, not after an epoch of training
+
+    def head(self) -> nn.Module:
+        """Return the identity: the raw outputs are the logits."""
+        return nn.Identity()
+
+    def loss(self, prediction: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the cross-entropy over the pixels that are not ignored.
+
+        Raises:
+            UserError: A label is neither a class nor `ignore_index`.
+        """
+        label = batch["label"]
+        check_maps(prediction, label, self.out_channels, same_size=True)
+        check_labels(label, self.out_channels, batch, self.ignore_index)
+        return cross_entropy(prediction, label, self.ignore_index)
+
+    def metrics(self) -> SegmentationMetrics:
+        """Return a new `SegmentationMetrics` under the task's protocol."""
+        return SegmentationMetrics(self.out_channels, self.ignore_index, self.class_names, self.protocol)
+
+
+TASKS.register("segmentation")(Segmentation)

@@ -1,0 +1,100 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from densebnn.binary import METHODS, BinaryConv2d, broadcast, create_method
+from densebnn.registry import UserError
+
+EVERY = [(name, variant) for name in METHODS for variant in ("as_paper", "as_released")]
+
+
+@pytest.mark.parametrize("pad_value", [-1, 0, 1])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_against_a_plain_convolution_of_signs(pad_value, stride):
+    torch.manual_seed(0)
+    conv = BinaryConv2d(4, 6, 3, stride=stride, padding=1, method="bireal", pad_value=pad_value)
+    x = torch.randn(2, 4, 7, 6)
+    signs = F.pad(torch.where(x >= 0, 1.0, -1.0), (1, 1, 1, 1), value=pad_value)
+    weight = torch.where(conv.weight >= 0, 1.0, -1.0) * conv.weight.abs().mean((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(conv(x), F.conv2d(signs, weight, stride=stride))
+
+
+def test_whoever_rewrites_stride_and_dilation_gets_it():
+    conv = BinaryConv2d(4, 4, 3, stride=2, padding=1)
+    conv.stride, conv.dilation, conv.padding = (1, 1), (2, 2), (2, 2)
+    assert conv(torch.randn(1, 4, 8, 8)).shape == (1, 4, 8, 8)
+
+
+def test_pad_value_travels_with_the_state():
+    source, target = BinaryConv2d(2, 2, 3, padding=1, pad_value=-1), BinaryConv2d(2, 2, 3, padding=1)
+    target.load_state_dict(source.state_dict())
+    assert target.pad_value == -1
+    assert copy.deepcopy(source).pad_value == -1
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"pad_value": 2}, {"method": "reactent"}, {"method": "xnor", "variant": "as_printed"}]
+)
+def test_wrong_arguments_are_one_line(arguments):
+    with pytest.raises(UserError) as caught:
+        BinaryConv2d(2, 2, 3, **arguments)
+    assert "\n" not in str(caught.value)
+    if arguments.get("method") == "reactent":
+        assert "did you mean 'reactnet'" in str(caught.value)
+
+
+@pytest.mark.parametrize(("method", "variant"), EVERY)
+def test_every_method_binarizes_both_sides_and_learns(method, variant):
+    torch.manual_seed(0)
+    conv = BinaryConv2d(8, 8, 3, padding=1, method=method, variant=variant)
+    x = torch.randn(4, 8, 6, 6, requires_grad=True)
+    assert set(conv.binarize_input(x).sign.unique().tolist()) == {-1.0, 1.0}
+    assert set(conv.binarize_weight(conv.weight).sign.unique().tolist()) == {-1.0, 1.0}
+    target, losses = torch.randn(4, 8, 6, 6), []
+    optimizer = torch.optim.Adam(conv.parameters(), lr=3e-3)
+    for step in range(60):
+        broadcast(conv, "on_progress", step / 60)
+        loss = F.mse_loss(conv(x) / 4, target)
+        optimizer.zero_grad()
+        loss.backward()
+        broadcast(conv, "on_grads_ready")
+        optimizer.step()
+        broadcast(conv, "on_stepped")
+        losses.append(loss.item())
+    assert np.mean(losses[-5:]) < 0.97 * np.mean(losses[:5])
+    assert x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("method", "variant"), EVERY)
+def test_every_method_exports_copies_and_survives_bfloat16(method, variant):
+    torch.manual_seed(0)
+    conv = BinaryConv2d(4, 4, 3, padding=1, method=method, variant=variant).eval()
+    x = torch.randn(1, 4, 6, 6)
+    with torch.no_grad():
+        exported = torch.export.export(conv, (x,)).module()(x)
+        torch.testing.assert_close(exported, conv(x))
+        torch.testing.assert_close(copy.deepcopy(conv)(x), conv(x))
+        with torch.autocast("cpu", torch.bfloat16):
+            half = conv(x)
+    assert (half.float() - conv(x)).abs().max() < 0.05 * conv(x).abs().max()
+
+
+def test_the_card_of_every_method_is_its_docstring():
+    for name, build in METHODS.items():
+        assert build.__doc__, name
+        assert "tatic at inference" in build.__doc__ or "dynamic at inference" in build.__doc__, name
+        assert create_method(name).name == name
+
+
+def test_k_map_is_the_local_mean_magnitude():
+    torch.manual_seed(0)
+    conv, released = (BinaryConv2d(3, 4, 3, padding=1, method="xnor", variant=v) for v in ("as_paper", "as_released"))
+    released.load_state_dict(conv.state_dict())
+    x = torch.randn(1, 3, 5, 5)
+    magnitude = F.avg_pool2d(x.abs().mean(1, keepdim=True), 3, 1, 1, count_include_pad=True)
+    torch.testing.assert_close(conv(x), released(x) * magnitude)
+    assert create_method("xnor").dynamic
+    assert create_method("xnor", "as_released").dynamic is None

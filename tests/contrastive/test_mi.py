@@ -1,0 +1,121 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from densebnn.backbones import create_backbone
+from densebnn.contrastive import ContrastiveMI, Pair, activation_pairs
+from densebnn.registry import UserError
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return create_backbone("resnet20", num_classes=4)
+
+
+def collect(model, batch=6, seed=1):
+    torch.manual_seed(seed)
+    with activation_pairs(model) as pairs:
+        model(torch.randn(batch, 3, 32, 32))
+    return pairs
+
+
+def retelling(mi, pairs, beta, temperature):
+    """Both directions of the in-batch criterion, layer by layer, in float64 NumPy."""
+    total, layers = 0.0, list(mi.layers)
+    for k, name in enumerate(layers):
+        sides = []
+        for head, activation in (
+            (mi.critics[k].latent_head, pairs[name].latent),
+            (mi.critics[k].binary_head, pairs[name].binary),
+        ):
+            pooled = activation.detach().double().mean((2, 3)).numpy()
+            out = pooled @ head.weight.detach().double().numpy().T + head.bias.detach().double().numpy()
+            sides.append(out / np.linalg.norm(out, axis=1, keepdims=True))
+        latent, binary = sides
+        s = binary @ latent.T / temperature
+        log_z = np.log(np.exp(s).mean())
+        direction = 0.0
+        for rows in (s, s.T):
+            n = len(rows) - 1
+            h = np.exp(rows - log_z) / (np.exp(rows - log_z) + n)
+            losses = [-np.log(h[i, i]) - sum(np.log(1 - h[i, j]) for j in range(n + 1) if j != i) for i in range(n + 1)]
+            direction += np.mean(losses) / 2
+        total += direction / beta ** (len(layers) - 1 - k)
+    return total
+
+
+def test_against_a_numpy_retelling(model):
+    mi = ContrastiveMI(model, beta=1.5, temperature=0.2)
+    pairs = collect(model)
+    assert mi(pairs).item() == pytest.approx(retelling(mi, pairs, 1.5, 0.2), rel=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["nce", "infonce"])
+def test_heads_and_network_learn_and_the_loss_falls(model, mode):
+    mi = ContrastiveMI(model, mode=mode, dim=16)
+    parameters = [*model.parameters(), *mi.parameters()]
+    before = [parameter.detach().clone() for parameter in mi.parameters()]
+    optimizer, losses = torch.optim.Adam(parameters, 3e-3), []
+    for _ in range(25):
+        loss = mi(collect(model))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.97 * losses[0]
+    assert all(not torch.equal(old, new) for old, new in zip(before, mi.parameters(), strict=True))
+    assert model.stem.conv.weight.grad.abs().sum() > 0
+
+
+def test_the_normaliser_is_a_saved_running_mean(model):
+    mi = ContrastiveMI(model)
+    critic = mi.critics[0]
+    assert critic.log_z.isnan()
+    mi(collect(model, seed=1))
+    first = critic.log_z.clone()
+    fresh = copy.deepcopy(mi)
+    fresh.critics[0].log_z.fill_(float("nan"))
+    pairs = collect(model, seed=2)
+    fresh(pairs)
+    mi(pairs)
+    torch.testing.assert_close(critic.log_z, 0.9 * first + 0.1 * fresh.critics[0].log_z)
+    mi.eval()
+    kept = critic.log_z.clone()
+    pairs = collect(model, seed=3)
+    loss = mi(pairs)
+    assert torch.equal(critic.log_z, kept)
+    other = ContrastiveMI(model).eval()
+    other.load_state_dict(mi.state_dict())
+    assert torch.equal(other(pairs), loss)
+
+
+def test_a_batch_of_one_has_no_negatives(model):
+    mi = ContrastiveMI(model)
+    pairs = {name: Pair(*(side[:1] for side in pair)) for name, pair in collect(model).items()}
+    loss = mi(pairs)
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_a_queue_adds_past_samples_and_lives_in_buffers(model):
+    mi = ContrastiveMI(model, queue=10, mode="infonce")
+    plain = ContrastiveMI(model, mode="infonce")
+    plain.load_state_dict({k: v for k, v in mi.state_dict().items() if ".queue." not in k}, strict=False)
+    pairs = collect(model)
+    assert torch.equal(mi(pairs), plain(pairs))  # empty at first
+    assert mi(pairs) > plain(pairs)  # now the same samples are negatives too
+    assert mi.state_dict()["critics.0.queue.pushed"].item() == 12
+    mi.eval()
+    mi(pairs)
+    assert mi.state_dict()["critics.0.queue.pushed"].item() == 12
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"temperature": 0.0}, {"beta": -1.0}, {"dim": 0}, {"queue": -1}, {"mode": "mine"}, {"layers": "none"}]
+)
+def test_wrong_arguments(model, arguments):
+    with pytest.raises(UserError):
+        ContrastiveMI(model, **arguments)

@@ -1,0 +1,68 @@
+"""The regions and the wording of the protocols."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from densebnn.registry import UserError
+from densebnn.tasks.protocols import DEPTH_PROTOCOLS, SEGMENTATION_PROTOCOLS
+
+EXACT = {
+    "eigen": (slice(45, 471), slice(41, 601)),
+    "mtl": (slice(45, 470), slice(40, 600)),
+    "gupta": (slice(45, 470), slice(40, 600)),
+    "laina": (slice(0, 480), slice(0, 640)),
+    "full": (slice(0, 480), slice(0, 640)),
+}
+ALL = {**DEPTH_PROTOCOLS, **SEGMENTATION_PROTOCOLS}
+
+
+def test_every_protocol_is_listed_here_and_carries_its_name():
+    assert set(ALL) == set(EXACT)
+    assert all(protocol.name == name for name, protocol in ALL.items())
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_regions_are_exact_on_a_frame_of_the_release(name):
+    assert ALL[name].region(480, 640) == EXACT[name]
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("size", [(240, 320), (120, 160), (960, 1280), (300, 640), (7, 9), (1, 1)])
+def test_regions_scale_with_the_frame(name, size):
+    for part, whole, full, extent in zip(ALL[name].region(*size), EXACT[name], (480, 640), size, strict=True):
+        for edge, original in ((part.start, whole.start), (part.stop, whole.stop)):
+            assert edge == int(np.floor(original * extent / full + 0.5))
+        assert 0 <= part.start < part.stop <= extent
+
+
+def test_known_scaled_crops():
+    assert DEPTH_PROTOCOLS["eigen"].region(240, 320) == (slice(23, 236), slice(21, 301))  # 22.5 and 20.5 go upwards
+    assert DEPTH_PROTOCOLS["eigen"].region(960, 1280) == (slice(90, 942), slice(82, 1202))
+
+
+def test_descriptions_state_everything():
+    assert DEPTH_PROTOCOLS["eigen"].description == (
+        "truth raw_depth; region [45:471, 41:601] of the 480x640 frame; prediction resized bilinearly to the truth; "
+        "valid 0.001 < truth < 10 m; prediction clamped to [0.001, 10] m; averaged per image, then over images"
+    )
+    assert DEPTH_PROTOCOLS["mtl"].description == (
+        "truth depth; region [45:470, 40:600] of the 480x640 frame; prediction resized bilinearly to the truth; "
+        "valid 0 < truth <= 10 m; prediction clamped to [1e-09, inf] m; averaged over all pixels at once"
+    )
+    assert DEPTH_PROTOCOLS["laina"].description == (
+        "truth depth; whole frame; prediction resized bilinearly to the truth; "
+        "valid 0 < truth <= 10 m; prediction not clamped; averaged over all pixels at once"
+    )
+    assert SEGMENTATION_PROTOCOLS["full"].description == "whole frame; prediction resized bilinearly to the truth"
+
+
+def test_a_variant_without_crop_takes_the_whole_frame():
+    cropped = replace(DEPTH_PROTOCOLS["mtl"], crop=None)
+    assert cropped.region(425, 560) == (slice(0, 425), slice(0, 560))
+
+
+def test_unknown_protocol_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'eigen'"):
+        DEPTH_PROTOCOLS["eigne"]

@@ -1,0 +1,43 @@
+"""Evaluate every task's metric over some fixed batches, as one rank of several; run as a script by test_base.py."""
+
+import json
+import sys
+import warnings
+
+import torch
+import torch.distributed as dist
+
+from densebnn.tasks import DEPTH_PROTOCOLS, Classification, Depth, Segmentation
+
+
+def evaluate(rank, world, images):
+    """Score the images rank, rank + world, ... and return the figures of all ranks together."""
+    generator = torch.Generator().manual_seed(0)
+    depth = torch.rand(images, 24, 32, generator=generator) * 9
+    depth[1] = 0
+    batch = {
+        "depth": depth,
+        "raw_depth": depth,
+        "label": torch.randint(0, 6, (images, 24, 32), generator=generator),
+        "target": torch.randint(0, 8, (images,), generator=generator),
+    }
+    results = {}
+    for task in (Depth(protocol=DEPTH_PROTOCOLS["eigen"]), Segmentation(6), Classification(8)):
+        shape = (images, 8) if task.name == "classification" else (images, task.out_channels, 24, 32)
+        prediction = task.head()(torch.randn(shape, generator=generator))
+        metric = task.metrics()
+        for i in range(rank, images, world):
+            metric.update(prediction[i : i + 1], {name: field[i : i + 1] for name, field in batch.items()})
+        results[task.name] = metric.compute()
+    return results
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # a rank without images is warned about by torchmetrics
+    torch.set_num_threads(1)
+    store, rank, world, images = sys.argv[1], *map(int, sys.argv[2:])
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    results = [evaluate(rank, world, n) for n in (images, world)]
+    results.append(evaluate(rank * 2, 100, 2))  # rank 0 has one image, rank 1 none
+    dist.destroy_process_group()
+    print(json.dumps(results))

@@ -1,0 +1,34 @@
+"""Pretrain a binary backbone by classification, with or without the contrastive term."""
+
+import sys
+from collections.abc import Sequence
+
+from densebnn.engine.cli import parse, run_main
+from densebnn.engine.config import PretrainConfig
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the tool."""
+    config, _ = parse(PretrainConfig, argv, prog="pretrain_cls.py", description=PretrainConfig.__doc__ or "")
+    from densebnn.engine.pretrain import pretrain
+    from densebnn.engine.report import finished
+    from densebnn.engine.runtime import start
+
+    with start(config.run.threads or None, config.run.device) as runtime:
+        run, report = pretrain(config, runtime)
+        weights = f"--encoder.backbone {config.network.backbone} --encoder.method {config.network.method} "
+        weights += f"--encoder.weights {run.path / 'backbone.safetensors'}"
+        finished(
+            run,
+            report,
+            runtime,
+            (
+                f"python tools/finetune_nyud.py --task depth {weights}",
+                f"python tools/finetune_nyud.py --task segmentation {weights}",
+                "python tools/pretrain_cls.py --contrastive.weight 0",
+            ),
+        )
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])
