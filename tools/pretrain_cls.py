@@ -16,18 +16,14 @@ def main(argv: Sequence[str]) -> None:
 
     with start(config.run.threads or None, config.run.device) as runtime:
         run, report = pretrain(config, runtime)
-        weights = f"--encoder.backbone {config.network.backbone} --encoder.method {config.network.method} "
-        weights += f"--encoder.weights {run.path / 'backbone.safetensors'}"
-        finished(
-            run,
-            report,
-            runtime,
-            (
-                f"python tools/finetune_nyud.py --task depth {weights}",
-                f"python tools/finetune_nyud.py --task segmentation {weights}",
-                "python tools/pretrain_cls.py --contrastive.weight 0",
-            ),
-        )
+        commands = ["python tools/pretrain_cls.py --contrastive.weight 0"]
+        if report["stem"] == "imagenet":  # the others have fewer levels than the decoders take
+            network = config.network
+            weights = f"--encoder.backbone {network.backbone} --encoder.method {network.method} "
+            weights += f"--encoder.variant {network.variant} --encoder.weights {run.path / 'backbone.safetensors'}"
+            tasks = ("depth", "segmentation")
+            commands = [f"python tools/finetune_nyud.py --task {task} {weights}" for task in tasks] + commands
+        finished(run, report, runtime, commands)
 
 
 if __name__ == "__main__":

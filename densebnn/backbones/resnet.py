@@ -149,6 +149,7 @@ def create_backbone(
         UserError: an unknown name, variant or pad value.
 
     Example:
+        >>> import torch
         >>> backbone = create_backbone("resnet20", method="irnet", num_classes=10)
         >>> backbone(torch.randn(2, 3, 32, 32)).shape
         torch.Size([2, 10])

@@ -15,7 +15,7 @@ from densebnn.binary import Variant
 from densebnn.dense.encoder import encoder_name
 from densebnn.registry import UserError, nearest
 
-__all__ = ["DECODERS", "DensePredictor"]
+__all__ = ["DECODERS", "DensePredictor", "find_decoder"]
 
 DECODERS = {
     name.lower(): decoder.__name__
@@ -23,6 +23,16 @@ DECODERS = {
     if decoder is not smp.DPT  # it takes vision transformers only
 }
 """Decoder names, by their lower-case spelling."""
+
+
+def find_decoder(name: str) -> str:
+    """Return the key of `DECODERS` for a decoder's name in any case; raises UserError for an unknown one."""
+    if name.lower() in DECODERS:
+        return name.lower()
+    known = ", ".join(DECODERS.values())
+    if name.lower() == "dpt":
+        raise UserError(f"decoder 'DPT' takes vision transformers only; choose one of {known}")
+    raise UserError(f"unknown decoder {name!r}{nearest(name.lower(), DECODERS)}; known: {known}")
 
 
 class DensePredictor(nn.Module):
@@ -51,20 +61,14 @@ class DensePredictor(nn.Module):
         head: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if decoder.lower() == "dpt":
-            raise UserError(
-                f"decoder 'DPT' takes vision transformers only; choose one of {', '.join(DECODERS.values())}"
-            )
-        if decoder.lower() not in DECODERS:
-            known = ", ".join(DECODERS.values())
-            raise UserError(f"unknown decoder {decoder!r}{nearest(decoder.lower(), DECODERS)}; known: {known}")
+        key = find_decoder(decoder)
         self.network = smp.create_model(
-            decoder.lower(),
+            key,
             encoder_name=encoder_name(backbone, method, variant),
             encoder_weights=None,
             classes=out_channels,
         )
-        self.decoder_name = DECODERS[decoder.lower()]
+        self.decoder_name = DECODERS[key]
         self.head = head if head is not None else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:

@@ -118,6 +118,8 @@ def run_main(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | 
     rank = os.environ.get("RANK", "0")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING if rank == "0" else logging.ERROR)
     logging.addLevelName(logging.WARNING, "warning")
+    logging.addLevelName(logging.INFO, "info")
+    logging.getLogger("densebnn").setLevel(logging.INFO if rank == "0" else logging.ERROR)
     code: int | str | None
     try:
         code = main(arguments) or 0

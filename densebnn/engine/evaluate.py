@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from densebnn.engine.runtime import Runtime
@@ -22,6 +23,10 @@ def evaluate(model: nn.Module, task: Task, loader: Iterable[Mapping[str, Tensor]
         UserError: the model predicts NaN or infinite values, or the truth holds impossible labels.
     """
     model.eval()
+    if runtime.distributed:
+        # Training leaves each process with running statistics of its own samples; those of rank 0 are what is saved.
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
     metrics = task.metrics().to(runtime.device)
     for batch in loader:
         batch = {name: tensor.to(runtime.device) for name, tensor in batch.items()}

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 
 from densebnn.atomic import write_json
-from densebnn.backbones import find_weights
+from densebnn.backbones import BACKBONES, find_weights
+from densebnn.binary import METHODS
 from densebnn.data import NYUDv2
 from densebnn.data.loading import eval_loader
 from densebnn.data.rooms import sample_rooms
 from densebnn.data.transforms import DenseEval, DenseTrain
-from densebnn.dense import DensePredictor
+from densebnn.dense import DensePredictor, find_decoder
 from densebnn.engine.cli import load
 from densebnn.engine.config import DenseDataConfig, EvalConfig, FinetuneConfig
+from densebnn.engine.config_text import read
 from densebnn.engine.evaluate import evaluate
 from densebnn.engine.objective import Objective, contrastive_term
 from densebnn.engine.panels import write_panels
@@ -38,6 +40,7 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     Raises:
         UserError: something in the configuration, the data or the run folder is for the user to mend.
     """
+    _check_names(config)
     train_set = open_frames(config, config.data, "train")
     test_set = open_frames(config, config.data, "test")
     torch.manual_seed(config.train.seed)
@@ -45,13 +48,11 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     model = build_predictor(config, task)
     if config.encoder.weights != "none":
         model.load_encoder(find_weights(config.encoder.weights))
-    model.check_input(config.data.size or train_set.frame_size, config.train.batch_size // runtime.world)
+    share = max(config.train.batch_size // runtime.world, 1)
+    model.check_input(config.data.size or train_set.frame_size, share)
     term = contrastive_term(config.contrastive, model)
     objective = Objective(model, task, term, config.contrastive.weight).to(runtime.device)
 
-    run = open_run(config, f"finetune-{task.name}", runtime)
-    if run.finished:
-        return run, read_report(run)
     transform = DenseTrain(
         config.data.size,
         zoom=config.data.zoom,
@@ -60,16 +61,19 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
         max_depth=config.depth.max_depth,
     )
     data = Data(train_set, test_set, transform, DenseEval(config.data.size))
-    report = train_and_evaluate(objective, data, config.train, config.run, run, runtime)
-    report["protocol"] = task.protocol.description
-    if runtime.main:
-        save_weights(run.path / "weights.safetensors", model.state_dict(), {"task": task.name})
-        chosen = range(0, len(test_set), max(len(test_set) // _PANELS, 1))[:_PANELS]
-        samples = [data.eval_transform(test_set[index], 0) for index in chosen]
-        write_panels(run.path / "panels.png", model, task, samples)
-        run.write_report(report)
-    runtime.barrier()
-    return run, report
+    with open_run(config, f"finetune-{task.name}", data, runtime) as run:
+        if run.finished:
+            return run, read_report(run)
+        report = train_and_evaluate(objective, data, config.train, config.run, run, runtime)
+        report["protocol"] = task.protocol.description
+        if runtime.main:
+            save_weights(run.path / "weights.safetensors", model.state_dict(), {"task": task.name})
+            chosen = range(0, len(test_set), max(len(test_set) // _PANELS, 1))[:_PANELS]
+            samples = [data.eval_transform(test_set[index], 0) for index in chosen]
+            write_panels(run.path / "panels.png", model, task, samples)
+            run.write_report(report)
+        runtime.barrier()
+        return run, report
 
 
 def evaluate_run(config: EvalConfig, runtime: Runtime) -> tuple[dict[str, Any], Path]:
@@ -79,8 +83,10 @@ def evaluate_run(config: EvalConfig, runtime: Runtime) -> tuple[dict[str, Any], 
         UserError: no finished run in that folder, or one of another kind; data or protocol that do not exist.
     """
     trained, weights = _trained(config.run)
-    if config.data is not None:
-        trained = replace(trained, data=replace(trained.data, path=config.data, splits=config.splits))
+    if config.data is not None:  # the run's splits and cache belong to its own file
+        trained = replace(trained, data=replace(trained.data, path=config.data, splits=None, cache="auto"))
+    if config.splits is not None:
+        trained = replace(trained, data=replace(trained.data, splits=config.splits))
     if config.protocol is not None:
         section = replace(getattr(trained, trained.task), protocol=config.protocol)
         trained = replace(trained, **{trained.task: section})
@@ -98,7 +104,8 @@ def evaluate_run(config: EvalConfig, runtime: Runtime) -> tuple[dict[str, Any], 
         "protocol": task.protocol.description,
         "figures": evaluate(model.to(runtime.device), task, loader, runtime),
     }
-    path = config.json or weights.with_name(f"eval-{config.split}-{task.protocol.name}.json")
+    which = f"{Path(config.data).stem}-{config.split}" if config.data else config.split
+    path = config.json or weights.with_name(f"eval-{which}-{task.protocol.name}.json")
     if runtime.main:
         write_json(path, report)
     return report, path
@@ -107,10 +114,21 @@ def evaluate_run(config: EvalConfig, runtime: Runtime) -> tuple[dict[str, Any], 
 def _trained(run: Path | None) -> tuple[FinetuneConfig, Path]:
     if run is None or not (run / "config.yaml").is_file():
         raise UserError(f"{run or 'no folder given'}: expected the folder of a run of finetune_nyud.py")
+    if "task" not in read(run / "config.yaml"):
+        raise UserError(f"{run} holds a run of another tool: expected the folder of a run of finetune_nyud.py")
     config, weights = load(FinetuneConfig, run / "config.yaml"), run / "weights.safetensors"
     if not weights.is_file():
         raise UserError(f"{run} holds no weights.safetensors: its run is not finished; start it again to go on with it")
     return config, weights
+
+
+def _check_names(config: FinetuneConfig) -> None:
+    """Refuse unknown names now: to open the data may take minutes of reading or rendering."""
+    BACKBONES[config.encoder.backbone], METHODS[config.encoder.method], DEPTH_LOSSES[config.depth.loss]
+    DEPTH_PROTOCOLS[config.depth.protocol], SEGMENTATION_PROTOCOLS[config.segmentation.protocol]
+    find_decoder(config.decoder.name)
+    if config.encoder.weights != "none":
+        find_weights(config.encoder.weights)
 
 
 def open_frames(config: FinetuneConfig, data: DenseDataConfig, split: str) -> NYUDv2:

@@ -68,6 +68,9 @@ def fit(
     optimizer = torch.optim.AdamW(parameter_groups(objective, train.weight_decay), lr=train.lr)
     checkpoints = Checkpoints(run.checkpoint_folder)
     start = _resume(objective, optimizer, checkpoints, run)
+    if runtime.main:
+        moments = 2 * list(objective.parameters())  # what AdamW will hold
+        checkpoints.check_space({"objective": objective.state_dict(), "optimizer": moments})
     wrapped = _distribute(objective, runtime)
     objective.train()
     with Signals() as signals, Progress(train.steps, start, rank=runtime.rank) as progress:
@@ -97,11 +100,12 @@ def fit(
             if train.eval_every and done % train.eval_every == 0 and done < train.steps:
                 record["eval"] = dict(evaluate())
                 objective.train()
-            run.log(record)
-            progress.update(done, figures)
             stop = runtime.all_ranks_agree(signals.received is not None)
             asked = runtime.all_ranks_agree(signals.take_save())
-            if stop or asked or done % train.checkpoint_every == 0 or done == train.steps:
+            saving = stop or asked or done % train.checkpoint_every == 0 or done == train.steps
+            run.log(record, sync=saving)
+            progress.update(done, figures)
+            if saving:
                 _save(objective, optimizer, checkpoints, done, runtime)
             if stop:
                 raise Terminated(signals.received or signal.SIGTERM)
@@ -135,7 +139,8 @@ def _distribute(objective: Objective, runtime: Runtime) -> nn.Module:
 
 def _non_finite(figures: Mapping[str, float], step: int, batch: Batch, run: RunFolder) -> str:
     named = ", ".join(f"{name} {value:g}" for name, value in figures.items())
-    samples = ", ".join(str(index) for index in batch["index"].tolist())
+    indices = batch["index"].tolist()
+    samples = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
     return (
         f"the loss of step {step + 1} is not finite ({named}) on samples {samples}; the last checkpoint in {run.path} "
         "is from before it: lower train.lr or set train.clip in a new run"

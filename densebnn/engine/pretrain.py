@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import nn
 
-from densebnn.backbones import create_backbone, save_backbone
-from densebnn.data.images import open_image_dataset
+from densebnn.backbones import BACKBONES, create_backbone, save_backbone
+from densebnn.binary import METHODS
+from densebnn.data.images import IMAGE_DATASETS, open_image_dataset
 from densebnn.data.transforms import ClassEval, ClassTrain
 from densebnn.engine.config import PretrainConfig
 from densebnn.engine.objective import Objective, contrastive_term
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
 from densebnn.engine.session import Data, open_run, read_report, train_and_evaluate
+from densebnn.registry import UserError
 from densebnn.tasks import Classification
 
 __all__ = ["pretrain"]
@@ -28,34 +32,48 @@ def pretrain(config: PretrainConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     Raises:
         UserError: something in the configuration, the data or the run folder is for the user to mend.
     """
-    source = config.data
+    source, network = config.data, config.network
+    # Unknown names are refused now: to open the data may take minutes.
+    IMAGE_DATASETS[source.name], BACKBONES[network.backbone], METHODS[network.method]
     train_set = open_image_dataset(source.name, source.path, "train")
     test_set = open_image_dataset(source.name, source.path, "val")
     torch.manual_seed(config.train.seed)
-    network = config.network
     classes = len(train_set.class_names)
     model = create_backbone(network.backbone, method=network.method, variant=network.variant, num_classes=classes)
     term = contrastive_term(config.contrastive, model)
     task = Classification(classes, config.label_smoothing)
     objective = Objective(model, task, term, config.contrastive.weight).to(runtime.device)
+    _check_input(model, source.size, max(config.train.batch_size // runtime.world, 1))
 
-    run = open_run(config, f"pretrain-{source.name}", runtime)
-    if run.finished:
-        return run, read_report(run)
     train_transform = ClassTrain(
         source.size, scale=source.scale, flip=source.flip, color=source.color, pad_crop=source.pad_crop
     )
     data = Data(train_set, test_set, train_transform, ClassEval(source.size, resize=source.resize))
-    report = train_and_evaluate(objective, data, config.train, config.run, run, runtime)
-    if runtime.main:
-        card = {
-            "variant": network.variant,
-            "data": source.name,
-            "class_names": list(train_set.class_names),
-            "contrastive": asdict(config.contrastive),
-            **{key: report[key] for key in ("figures", "train_samples", "test_samples", "steps", "seconds")},
-        }
-        save_backbone(run.path / "backbone.safetensors", model, card)
-        run.write_report(report)
-    runtime.barrier()
-    return run, report
+    with open_run(config, f"pretrain-{source.name}", data, runtime) as run:
+        if run.finished:
+            return run, read_report(run)
+        report = train_and_evaluate(objective, data, config.train, config.run, run, runtime)
+        report["stem"] = model.spec.stem
+        if runtime.main:
+            card = {
+                "variant": network.variant,
+                "data": source.name,
+                "class_names": list(train_set.class_names),
+                "contrastive": asdict(config.contrastive),
+                **{key: report[key] for key in ("figures", "train_samples", "test_samples", "steps", "seconds")},
+            }
+            save_backbone(run.path / "backbone.safetensors", model, card)
+            run.write_report(report)
+        runtime.barrier()
+        return run, report
+
+
+def _check_input(model: nn.Module, size: int, batch_size: int) -> None:
+    """Rehearse a training step's forward pass on shapes alone, before there is a run folder."""
+    try:
+        copy.deepcopy(model).to("meta").train()(torch.empty(batch_size, 3, size, size, device="meta"))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the backbone cannot train on batches of {batch_size} images of {size}x{size}: "
+            f"{str(error).splitlines()[0]}; use a larger train.batch_size or data.size"
+        ) from error

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from densebnn.engine.cli import Terminated
 from densebnn.engine.progress import Progress
@@ -114,7 +115,13 @@ def start(
         torch.cuda.set_device(chosen)
     if world > 1:
         backend = "nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+        timeout = timedelta(seconds=timeout_s)
+        store, _, _ = next(rendezvous("env://", timeout=timeout))
+        # torchrun keeps its store over restarts, with the addresses of the processes that have died: each attempt
+        # has to look for the others under a name of its own.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        own = dist.PrefixStore(f"attempt-{attempt}", store)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=world, timeout=timeout)
     return Runtime(chosen, rank, world, local_rank, distributed=world > 1)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densebnn.data.loading import eval_loader, train_loader
+from densebnn.data.loading import TrainBatches, eval_loader, train_loader
 from densebnn.engine.cli import dump
 from densebnn.engine.config import Config, RunConfig, TrainConfig, identity
 from densebnn.engine.evaluate import evaluate
@@ -33,12 +33,14 @@ class Data:
     eval_transform: Callable[..., Any]
 
 
-def open_run(config: Config, kind: str, runtime: Runtime) -> RunFolder:
+def open_run(config: Config, kind: str, data: Data, runtime: Runtime) -> RunFolder:
     """Open the folder of this run; every rank but the first gets a view that does not write.
 
     Raises:
-        UserError: the folder is in use, or holds something else.
+        UserError: the folder is in use, or holds something else; or the batches cannot be made of `data`, which is
+            better known before there is a folder.
     """
+    TrainBatches(len(data.train_set), config.train.batch_size, config.train.seed, world=runtime.world)
     text = dump(identity(config))
     path = config.run.out or default_folder(kind, text)
     with runtime.main_first():

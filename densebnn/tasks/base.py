@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from densebnn.registry import Registry, UserError
+from densebnn.tasks.pictures import Picture
 
 __all__ = ["TASKS", "Task", "TaskMetrics", "check_labels", "check_maps", "require_finite"]
 
@@ -81,6 +82,15 @@ class Task(ABC):
     @abstractmethod
     def metrics(self) -> TaskMetrics:
         """Return a new, empty metric."""
+
+    def pictures(self, prediction: Tensor, sample: Mapping[str, Tensor]) -> list[Picture]:
+        """Return what to show of one sample beside its image: truth, prediction, error; nothing by default.
+
+        Args:
+            prediction: Of a batch of this one sample, at any resolution.
+            sample: Its fields without the leading dimension of a batch.
+        """
+        return []
 
 
 TASKS: Registry[Callable[..., Task]] = Registry("task")

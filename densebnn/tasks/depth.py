@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densebnn.registry import UserError
 from densebnn.tasks.base import TASKS, Task, check_maps
 from densebnn.tasks.depth_metrics import DepthMetrics
 from densebnn.tasks.losses import DepthLoss, silog
+from densebnn.tasks.pictures import Picture, depth_pictures
 from densebnn.tasks.protocols import DEPTH_PROTOCOLS, DepthProtocol
 
 __all__ = ["BoundedDepth", "Depth"]
@@ -109,6 +111,12 @@ class Depth(Task):
     def metrics(self) -> DepthMetrics:
         """Return a new `DepthMetrics` under the task's protocol."""
         return DepthMetrics(self.protocol)
+
+    def pictures(self, prediction: Tensor, sample: Mapping[str, Tensor]) -> list[Picture]:
+        """Return truth, prediction and error in metres."""
+        truth = sample[self.fields[0]]
+        resized = F.interpolate(prediction, truth.shape, mode="bilinear", align_corners=False)
+        return depth_pictures(truth.numpy(), resized[0, 0].numpy())
 
 
 TASKS.register("depth")(Depth)

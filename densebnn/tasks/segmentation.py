@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densebnn.registry import UserError
 from densebnn.tasks.base import TASKS, Task, check_labels, check_maps
 from densebnn.tasks.confusion import SegmentationMetrics
 from densebnn.tasks.losses import cross_entropy
+from densebnn.tasks.pictures import Picture, label_pictures
 from densebnn.tasks.protocols import SEGMENTATION_PROTOCOLS, Protocol
 
 __all__ = ["Segmentation"]
@@ -66,6 +68,12 @@ class Segmentation(Task):
     def metrics(self) -> SegmentationMetrics:
         """Return a new `SegmentationMetrics` under the task's protocol."""
         return SegmentationMetrics(self.out_channels, self.ignore_index, self.class_names, self.protocol)
+
+    def pictures(self, prediction: Tensor, sample: Mapping[str, Tensor]) -> list[Picture]:
+        """Return true classes, predicted classes and where they differ."""
+        truth = sample["label"]
+        resized = F.interpolate(prediction, truth.shape, mode="bilinear", align_corners=False)
+        return label_pictures(truth.numpy(), resized[0].argmax(0).numpy(), self.out_channels, self.ignore_index)
 
 
 TASKS.register("segmentation")(Segmentation)

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from densebnn.data.nyud.cache import CachedFrames, cache_folder, open_cache
 from densebnn.data.nyud.frames import FrameSource, ReleaseFrames
-from densebnn.data.nyud.release import Release, open_release
+from densebnn.data.nyud.release import Release, open_release, require_file
 from densebnn.data.nyud.tables import (
     RELEASE_FRAMES,
     class_names,
@@ -80,6 +80,7 @@ class NYUDv2(Dataset[dict[str, Any]]):
     ) -> None:
         _check_arguments(split, classes, fields)
         self.path = Path(path)
+        require_file(self.path)
         self.split = split
         self.classes = classes
         self.fields = tuple(fields)

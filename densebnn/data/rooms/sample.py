@@ -103,8 +103,8 @@ def _write_splits(path: Path, train: int, test: int) -> None:
 def sample_rooms(
     folder: str | os.PathLike[str] | None = None,
     *,
-    train: int = 800,
-    test: int = 160,
+    train: int = 1600,
+    test: int = 200,
     seed: int = 0,
     size: tuple[int, int] = (96, 128),
     processes: int | None = None,

@@ -1,0 +1,95 @@
+"""Runs small enough for a test: a few sample rooms, a few pictures, and the flags that make a run of seconds."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Flags = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="session")
+def rooms(tmp_path_factory) -> Path:
+    """A file of 8 training and 3 test frames of 32x64."""
+    from densebnn.data.rooms import write_rooms
+
+    path = tmp_path_factory.mktemp("rooms") / "rooms.mat"
+    return write_rooms(path, train=8, test=3, size=(32, 64), processes=1, progress=False)[0]
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """A folder of train/ and val/ with 3 classes of 32x32 pictures."""
+    import cv2
+
+    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 3)):
+        for number, name in enumerate(("blue", "green", "red")):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                image = random.integers(0, 100, (32, 32, 3), dtype=np.uint8)
+                image[..., number] += 100
+                cv2.imwrite(str(folder / split / name / f"{index}.png"), image)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dense(rooms) -> Flags:
+    """Flags of finetune_nyud.py for a run of 4 steps in the folder `out`, and more flags."""
+
+    def flags(out: Path, *more: str) -> list[str]:
+        network = ["--data.path", str(rooms), "--encoder.weights", "none"]
+        train = ["--train.steps", "4", "--train.batch_size", "2", "--train.checkpoint_every", "2"]
+        return [*network, *train, "--run.threads", "1", "--run.device", "cpu", "--run.out", str(out), *more]
+
+    return flags
+
+
+@pytest.fixture(scope="session")
+def classify(pictures) -> Flags:
+    """Flags of pretrain_cls.py for a run of 4 steps in the folder `out`, and more flags."""
+
+    def flags(out: Path, *more: str) -> list[str]:
+        network = ["--network.backbone", "resnet20", "--network.method", "irnet"]
+        data = ["--data.name", "folder", "--data.path", str(pictures), "--data.size", "32"]
+        train = ["--train.steps", "4", "--train.batch_size", "4", "--train.checkpoint_every", "2"]
+        return [*network, *data, *train, "--run.threads", "1", "--run.device", "cpu", "--run.out", str(out), *more]
+
+    return flags
+
+
+@pytest.fixture(scope="session")
+def trained(dense, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+    """The folder and the report of a finished depth run; nobody may write into it."""
+    from densebnn.engine.cli import parse
+    from densebnn.engine.config import FinetuneConfig
+    from densebnn.engine.finetune import finetune
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with one_process() as runtime:
+        _, report = finetune(parse(FinetuneConfig, dense(folder), prog="", description="")[0], runtime)
+    return folder, report
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Any]:
+    """One process with one thread and deterministic algorithms, as a tool has; afterwards all is as before."""
+    with one_process() as runtime:
+        yield runtime
+
+
+@contextmanager
+def one_process() -> Iterator[Any]:
+    import torch
+
+    from densebnn.engine.runtime import start
+
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        yield start(threads=1, device="cpu")
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)

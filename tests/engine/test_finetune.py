@@ -1,0 +1,206 @@
+import json
+import shutil
+
+import pytest
+import torch
+from scipy.io import savemat
+
+from densebnn.backbones import create_backbone, save_backbone
+from densebnn.engine import finetune as module
+from densebnn.engine.cli import load, parse
+from densebnn.engine.config import EvalConfig, FinetuneConfig, identity
+from densebnn.engine.finetune import build_predictor, build_task, evaluate_run, finetune, open_frames
+from densebnn.registry import UserError
+from densebnn.weights import fingerprint, load_weights
+
+
+def configured(flags):
+    return parse(FinetuneConfig, flags, prog="", description="")[0]
+
+
+def snapshot(folder):
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "run.lock"]
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_a_run_folder_holds_all_there_is_to_know(trained, dense):
+    folder, report = trained
+    assert load(FinetuneConfig, folder / "config.yaml") == identity(configured(dense(folder)))
+    assert json.loads((folder / "report.json").read_text()) == report
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == report["steps"] == 4
+    assert (folder / "panels.png").stat().st_size > 10_000
+    tensors, card = load_weights(folder / "weights.safetensors")
+    assert fingerprint(tensors) == card["sha256"] == report["weights_sha256"]
+    assert (report["train_samples"], report["test_samples"], report["figures"]["images"]) == (8, 3, 3)
+    assert (report["task"], report["headline"]) == ("depth", "rmse")
+    assert report["figures"]["rmse"] > 0
+
+
+@pytest.mark.parametrize("flags", [[], ["--segmentation.classes", "40"]])
+def test_segmentation(flags, dense, runtime, tmp_path):
+    flags = dense(tmp_path / "run", "--task", "segmentation", "--train.steps", "2", *flags)
+    run, report = finetune(configured(flags), runtime)
+    assert report["headline"] == "miou"
+    assert report["figures"]["images"] == 3
+    assert (run.path / "panels.png").stat().st_size > 10_000
+    evaluated, path = evaluate_run(EvalConfig(run=run.path), runtime)
+    assert evaluated["figures"] == report["figures"]
+    assert path == run.path / "eval-test-full.json"
+
+
+def test_a_finished_run_is_looked_up_not_trained(trained, dense, runtime, monkeypatch):
+    folder, report = trained
+    before = snapshot(folder)
+    monkeypatch.setattr(module, "train_and_evaluate", None)
+    run, again = finetune(configured(dense(folder, "--run.workers", "1")), runtime)
+    assert (run.path, again) == (folder, report)
+    assert snapshot(folder) == before
+
+
+def test_overwriting_trains_again(trained, dense, runtime, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "run")
+    (tmp_path / "run/notes.txt").write_text("mine")
+    _, report = finetune(configured(dense(tmp_path / "run", "--run.overwrite", "--train.seed", "5")), runtime)
+    assert report["weights_sha256"] != trained[1]["weights_sha256"]
+    assert (tmp_path / "run/notes.txt").read_text() == "mine"
+    assert not list((tmp_path / "run").glob("eval-*"))
+    _, same = finetune(configured(dense(tmp_path / "run", "--run.overwrite")), runtime)
+    assert same["weights_sha256"] == trained[1]["weights_sha256"]
+
+
+def test_a_folder_can_be_used_again_after_a_mistake_in_the_same_process(trained, dense, runtime):
+    for _ in range(2):  # the first refusal must not keep the lock
+        with pytest.raises(UserError, match=r"train.seed = 0, this one has 5"):
+            finetune(configured(dense(trained[0], "--train.seed", "5")), runtime)
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [
+        ("--encoder.backbone", "resnet19"),
+        ("--encoder.method", "reactnett"),
+        ("--encoder.weights", "resnet18-rooms"),
+        ("--decoder.name", "Linkent"),
+        ("--depth.loss", "l2"),
+        ("--depth.protocol", "eigne"),
+        ("--segmentation.protocol", "half"),
+    ],
+)
+def test_unknown_names_are_refused_before_the_data_is_touched(flag, name, dense, runtime, tmp_path):
+    flags = dense(tmp_path / "run", "--data.path", str(tmp_path / "missing.mat"), flag, name)
+    with pytest.raises(UserError, match=f"unknown .*{name!r}"):
+        finetune(configured(flags), runtime)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--train.batch_size", "9"], "8 samples"),
+        (["--train.batch_size", "1", "--decoder.name", "DeepLabV3Plus"], "use a batch size of at least 2"),
+        (["--data.size", "[40,64]"], "40x64"),
+        (["--data.zoom", "[2.0,1.0]"], "zoom"),
+        (["--data.color", "1.5"], "color"),
+        (["--data.size", "[0,64]"], "0x64|at least 1 pixel"),
+        (["--depth.min_depth", "11"], "min_depth 11"),
+        (["--contrastive.weight", "1", "--contrastive.layers", "stage9*"], "stage9"),
+        (["--encoder.backbone", "resnet20"], "levels"),
+        (["--data.splits", "no.mat"], "no.mat"),
+        (["--data.class_mapping", "no.mat"], "no.mat"),
+    ],
+)
+def test_what_is_wrong_before_training_leaves_no_folder(flags, reason, dense, runtime, tmp_path):
+    with pytest.raises(UserError, match=reason):
+        finetune(configured(dense(tmp_path / "run", *flags)), runtime)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pretrained_weights_are_loaded_whole_or_refused(dense, runtime, tmp_path):
+    torch.manual_seed(3)
+    backbone = create_backbone("resnet18", method="reactnet", num_classes=4)
+    save_backbone(tmp_path / "backbone.safetensors", backbone, {})
+    config = configured(dense(tmp_path / "run", "--encoder.weights", str(tmp_path / "backbone.safetensors")))
+    task = build_task(config, open_frames(config, config.data, "train"))
+    model = build_predictor(config, task)
+    model.load_encoder(tmp_path / "backbone.safetensors")
+    assert torch.equal(model.encoder.backbone.stem.conv.weight, backbone.stem.conv.weight)
+    save_backbone(tmp_path / "other.safetensors", create_backbone("resnet34", method="reactnet", num_classes=4), {})
+    other = dense(tmp_path / "run", "--encoder.weights", str(tmp_path / "other.safetensors"))
+    with pytest.raises(UserError, match=r"other.safetensors: .* tensors fit \(.*unexpected: .*stages") as caught:
+        finetune(configured(other), runtime)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_the_fields_that_are_read_are_loaded(rooms, dense):
+    def fields(*flags):
+        config = configured(dense("run", *flags))
+        return open_frames(config, config.data, "test").fields
+
+    assert fields("--task", "segmentation") == ("image", "label")
+    assert fields("--depth.protocol", "laina") == ("image", "depth")
+    assert set(fields("--depth.ground_truth", "raw_depth", "--depth.protocol", "laina")) == {
+        "image",
+        "depth",
+        "raw_depth",
+    }
+
+
+def test_the_reader_can_do_without_a_cache(trained, dense, runtime, tmp_path):
+    _, report = finetune(configured(dense(tmp_path / "run", "--data.cache", "none")), runtime)
+    assert report["weights_sha256"] == trained[1]["weights_sha256"]
+
+
+def evaluated(trained, runtime, tmp_path, **options):
+    return evaluate_run(EvalConfig(run=trained[0], **{"json": tmp_path / "eval.json", **options}), runtime)[0]
+
+
+def test_evaluation_repeats_the_report(trained, runtime, tmp_path):
+    report = evaluated(trained, runtime, tmp_path, batch_size=2)
+    assert report["figures"] == trained[1]["figures"]
+    assert report["protocol"] == trained[1]["protocol"]
+    assert json.loads((tmp_path / "eval.json").read_text()) == report
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_the_batch_size_changes_figures_by_rounding_alone(trained, runtime, tmp_path, batch_size):
+    # Convolutions of other batch sizes sum in another order. An activation that is within that rounding of a threshold
+    # would change its sign; none does here, and the figures differ by some 1e-9.
+    report = evaluated(trained, runtime, tmp_path, batch_size=batch_size, split="all")
+    two = evaluated(trained, runtime, tmp_path, batch_size=2, split="all")
+    assert report["figures"]["images"] == 11
+    assert report["figures"] == pytest.approx(two["figures"], rel=1e-6)
+
+
+def test_split_and_protocol_are_chosen(trained, runtime, tmp_path):
+    own = evaluated(trained, runtime, tmp_path)
+    train = evaluated(trained, runtime, tmp_path, split="train")
+    eigen = evaluated(trained, runtime, tmp_path, protocol="eigen")
+    assert (own["figures"]["images"], train["figures"]["images"]) == (3, 8)
+    assert eigen["figures"]["valid_pixels"] < own["figures"]["valid_pixels"]
+    assert eigen["protocol"] != own["protocol"]
+    with pytest.raises(UserError, match=r"unknown .*'egien'"):
+        evaluated(trained, runtime, tmp_path, protocol="egien")
+
+
+def test_other_data_and_other_splits(trained, rooms, runtime, tmp_path):
+    shutil.copy(rooms, tmp_path / "copy.mat")
+    savemat(tmp_path / "one.mat", {"trainNdxs": [[n] for n in range(2, 12)], "testNdxs": [[1]]})
+    other = {"data": str(tmp_path / "copy.mat"), "splits": tmp_path / "one.mat"}
+    report = evaluated(trained, runtime, tmp_path, **other)
+    assert (report["figures"]["images"], report["data"]) == (1, str(tmp_path / "copy.mat"))
+    assert evaluated(trained, runtime, tmp_path, splits=tmp_path / "one.mat")["figures"] == report["figures"]
+    with pytest.raises(UserError, match=r"no\.mat"):
+        evaluated(trained, runtime, tmp_path, data=str(tmp_path / "no.mat"))
+
+
+def test_evaluating_other_data_leaves_the_cache_of_the_runs_own_alone(rooms, dense, runtime, tmp_path):
+    finetune(
+        configured(dense(tmp_path / "run", "--train.steps", "1", "--data.cache", str(tmp_path / "cache"))), runtime
+    )
+    before = snapshot(tmp_path / "cache")
+    shutil.copy(rooms, tmp_path / "copy.mat")
+    shutil.copy(rooms.with_name("rooms_splits.mat"), tmp_path / "copy_splits.mat")
+    _, path = evaluate_run(EvalConfig(run=tmp_path / "run", data=str(tmp_path / "copy.mat")), runtime)
+    assert path == tmp_path / "run/eval-copy-test-laina.json"
+    assert snapshot(tmp_path / "cache") == before

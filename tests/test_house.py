@@ -1,0 +1,140 @@
+"""The rules of the house that no linter knows."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import densebnn
+from densebnn.engine.cli import parse
+from densebnn.engine.config import EvalConfig, FinetuneConfig, PretrainConfig
+from densebnn.engine.dialect import options_of
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "densebnn"
+SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tools").glob("*.py")])
+MODULES = sorted(name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "densebnn."))
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+TOOLS = {"finetune_nyud.py": FinetuneConfig, "pretrain_cls.py": PretrainConfig, "eval.py": EvalConfig}
+
+
+def relative(path):
+    return str(path.relative_to(ROOT))
+
+
+def test_what_is_run_or_read_is_no_package():
+    found = [path for folder in ("tools", "configs", "datasets") for path in (ROOT / folder).rglob("__init__.py")]
+    assert found == []
+    assert SOURCES
+    assert CONFIGS
+
+
+def test_no_module_is_a_drawer_for_everything():
+    parts = {part for path in SOURCES for part in (path.stem, *path.parent.relative_to(ROOT).parts)}
+    assert not parts & {"utils", "util", "misc", "common", "helpers", "helper", "tools_common"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_files_and_functions_are_short(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 350
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    assert [f.name for f in functions if f.end_lineno - f.lineno + 1 > 70] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_explain_themselves(name):
+    module = importlib.import_module(name)
+    assert module.__doc__, name
+    missing = [public for public in getattr(module, "__all__", ()) if not hasattr(module, public)]
+    assert missing == []
+    own = [getattr(module, public) for public in getattr(module, "__all__", ())]
+    own = [thing for thing in own if inspect.isclass(thing) or inspect.isfunction(thing)]
+    assert [thing.__qualname__ for thing in own if not (thing.__doc__ or "").strip()] == []
+    for owner in filter(inspect.isclass, own):
+        methods = [name for name, m in vars(owner).items() if inspect.isfunction(m) and m.__name__ == name]
+        public = [name for name in methods if not name.startswith("_")]
+        # A base class may document a method; what a module's forward takes may stand in the class.
+        bare = [name for name in public if not inspect.getdoc(getattr(owner, name)) and name != "forward"]
+        assert bare == [], owner
+
+
+def test_importing_the_package_is_light():
+    heavy = ("torch", "torchvision", "segmentation_models_pytorch", "albumentations", "jsonargparse", "h5py", "cv2")
+    code = f"import sys, densebnn; print(sorted(set({heavy}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_reading_the_command_line_loads_neither_torch_nor_matplotlib():
+    lines = [
+        "import sys, runpy",
+        "sys.argv = ['tools/finetune_nyud.py', '--help']",
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')",
+        "except SystemExit as stop: print(stop.code, sorted({'torch', 'matplotlib', 'cv2'} & set(sys.modules)))",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "tools").glob("*.py")))
+def test_every_tool_has_a_help_that_names_its_sections(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert f"usage: {name}" in text
+    if name in TOOLS:
+        options = options_of(TOOLS[name])
+        assert [key for key in options if f"--{key}" not in text] == []
+        sections = {option.section for option in options.values()} - {""}
+        assert [section for section in sections if f"\n{section}:\n" not in text] == []
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=relative)
+def test_every_configuration_is_a_short_difference_that_its_tool_can_read(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = [line for line in lines if line.startswith("#")]
+    assert lines[: len(header)] == header
+    assert len(lines) - len(header) <= 25
+    (run,) = [line.removeprefix("# Run: ") for line in header if line.startswith("# Run: ")]
+    assert [line for line in header if line.startswith("# Result: ")]
+    words = shlex.split(run)
+    (tool,) = [word for word in words if word.startswith("tools/")]
+    assert words[words.index("--config") + 1] == relative(path)
+    config_class = TOOLS[Path(tool).name]
+    config, _ = parse(config_class, words[words.index(tool) + 1 :], prog="", description="")
+    assert config != config_class()
+
+
+def modules_with_examples():
+    return [
+        name for name in ("densebnn", *MODULES) if ">>> " in Path(importlib.util.find_spec(name).origin).read_text()
+    ]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples_work(name, runtime):
+    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert failed == 0
+
+
+def test_some_examples_are_run(runtime):
+    assert doctest.testmod(importlib.import_module("densebnn.backbones.resnet")).attempted >= 2
+    assert doctest.testmod(importlib.import_module("densebnn.engine.cli")).attempted >= 2
+
+
+def test_the_package_has_a_version():
+    assert densebnn.__version__
