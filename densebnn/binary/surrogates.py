@@ -31,7 +31,7 @@ class _HardSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return gradient * ctx.surrogate.slope(x), None
+        return ctx.surrogate.slope(x).mul_(gradient), None
 
 
 class Surrogate(nn.Module, ABC):
@@ -39,7 +39,7 @@ class Surrogate(nn.Module, ABC):
 
     @abstractmethod
     def slope(self, x: Tensor) -> Tensor:
-        """Return dF/dx at `x`, elementwise."""
+        """Return dF/dx at `x`, elementwise, as a new tensor."""
 
     @abstractmethod
     def primitive(self, x: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class Clip(Surrogate):
 
     def slope(self, x: Tensor) -> Tensor:
         """Return 1 where |x| < bound, else 0."""
-        return x.abs().lt(self.bound).to(x.dtype)
+        return x.abs().lt_(self.bound)
 
     def primitive(self, x: Tensor) -> Tensor:
         """Return x clamped to ±bound."""

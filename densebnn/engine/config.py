@@ -68,7 +68,7 @@ class EncoderConfig(NetworkConfig):
 class DecoderConfig:
     """The decoder above the backbone."""
 
-    name: str = "Linknet"
+    name: str = "Unet"
     """Decoder of segmentation_models_pytorch, by name."""
 
 
@@ -101,9 +101,9 @@ class ContrastiveConfig:
 class TrainConfig:
     """Training: AdamW, a linear warm-up, then a cosine to zero."""
 
-    steps: int = 600
+    steps: int = 800
     """Optimizer steps."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Samples per step, over all processes together."""
     lr: float = 2e-3
     """Peak learning rate."""
@@ -172,8 +172,8 @@ class DenseDataConfig:
     """A classMapping40.mat to use instead of the built-in table."""
     cache: str = "auto"
     """Folder of the memory-mapped cache, auto for one beside the file, none to read the file itself each time."""
-    size: tuple[int, int] | None = None
-    """Height and width of the network's input; by default the frame's own."""
+    size: tuple[int, int] | None = (64, 96)
+    """Height and width of the network's input, small by default for quick runs on sample rooms; null: the frame's."""
     zoom: tuple[float, float] = (1.0, 1.2)
     """Range of the random zoom; depth is divided by it."""
     color: float = 0.2

@@ -65,7 +65,7 @@ def fit(
         NonFiniteLoss: the loss of a step is NaN or infinite on any process.
         Terminated: a signal arrived; the state was saved after the step it arrived in.
     """
-    optimizer = torch.optim.AdamW(parameter_groups(objective, train.weight_decay), lr=train.lr)
+    optimizer = torch.optim.AdamW(parameter_groups(objective, train.weight_decay), lr=train.lr, fused=True)
     checkpoints = Checkpoints(run.checkpoint_folder)
     start = _resume(objective, optimizer, checkpoints, run)
     if runtime.main:
