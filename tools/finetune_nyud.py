@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from shlex import quote
 
 from densebnn.engine.cli import parse, run_main
 from densebnn.engine.config import FinetuneConfig
@@ -23,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
             report,
             runtime,
             (
-                f"python tools/eval.py {run.path} --protocol {protocol}",
+                f"python tools/eval.py {quote(str(run.path))} --protocol {protocol}",
                 f"python tools/finetune_nyud.py --task {other}",
                 f"python tools/finetune_nyud.py --task {config.task} --config configs/nyud/{config.task}.yaml "
                 "--data.path nyu_depth_v2_labeled.mat",

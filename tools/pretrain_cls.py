@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from shlex import quote
 
 from densebnn.engine.cli import parse, run_main
 from densebnn.engine.config import PretrainConfig
@@ -20,7 +21,9 @@ def main(argv: Sequence[str]) -> None:
         if report["stem"] == "imagenet":  # the others have fewer levels than the decoders take
             network = config.network
             weights = f"--encoder.backbone {network.backbone} --encoder.method {network.method} "
-            weights += f"--encoder.variant {network.variant} --encoder.weights {run.path / 'backbone.safetensors'}"
+            weights += (
+                f"--encoder.variant {network.variant} --encoder.weights {quote(str(run.path / 'backbone.safetensors'))}"
+            )
             tasks = ("depth", "segmentation")
             commands = [f"python tools/finetune_nyud.py --task {task} {weights}" for task in tasks] + commands
         finished(run, report, runtime, commands)

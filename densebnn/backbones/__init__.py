@@ -2,6 +2,7 @@
 
 from densebnn.backbones.blocks import NONLINEARITIES, SHORTCUTS
 from densebnn.backbones.pretrained import find_weights, load_backbone_weights, pretrained_names, save_backbone
+from densebnn.backbones.rehearsal import rehearse
 from densebnn.backbones.resnet import BACKBONES, ResNet, ResNetSpec, create_backbone
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "find_weights",
     "load_backbone_weights",
     "pretrained_names",
+    "rehearse",
     "save_backbone",
 ]

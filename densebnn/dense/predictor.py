@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
-import torch
 from torch import Tensor, nn
 
-from densebnn.backbones import load_backbone_weights
+from densebnn.backbones import load_backbone_weights, rehearse
 from densebnn.binary import Variant
 from densebnn.dense.encoder import encoder_name
 from densebnn.registry import UserError, nearest
@@ -85,20 +83,9 @@ class DensePredictor(nn.Module):
         return load_backbone_weights(self.network.encoder.backbone, path)
 
     def check_input(self, size: tuple[int, int], batch_size: int) -> None:
-        """Rehearse a training step's forward pass on shapes alone.
+        """Rehearse a training step's forward pass on shapes alone; see `densebnn.backbones.rehearse`.
 
         Raises:
             UserError: the decoder cannot take images of `size` (height, width), or batches of `batch_size`.
         """
-        rehearsal = copy.deepcopy(self).to("meta").train()
-        try:
-            rehearsal(torch.empty(batch_size, 3, *size, device="meta"))
-        except (RuntimeError, ValueError) as error:
-            cause = str(error).splitlines()[0]
-            remedy = "choose another image size or decoder"
-            if "more than 1 value per channel" in cause:
-                cause, remedy = "its batch norm needs more than one value per channel", "use a batch size of at least 2"
-            raise UserError(
-                f"decoder {self.decoder_name} cannot train on batches of {batch_size} images of {size[0]}x{size[1]}: "
-                f"{cause}; {remedy}"
-            ) from error
+        rehearse(self, f"decoder {self.decoder_name}", batch_size, size)

@@ -101,7 +101,7 @@ class ContrastiveConfig:
 class TrainConfig:
     """Training: AdamW, a linear warm-up, then a cosine to zero."""
 
-    steps: int = 800
+    steps: int = 650
     """Optimizer steps."""
     batch_size: int = 8
     """Samples per step, over all processes together."""
@@ -174,9 +174,9 @@ class DenseDataConfig:
     """Folder of the memory-mapped cache, auto for one beside the file, none to read the file itself each time."""
     size: tuple[int, int] | None = (64, 96)
     """Height and width of the network's input, small by default for quick runs on sample rooms; null: the frame's."""
-    zoom: tuple[float, float] = (1.0, 1.2)
-    """Range of the random zoom; depth is divided by it."""
-    color: float = 0.2
+    zoom: tuple[float, float] = (1.0, 1.0)
+    """Range of the random zoom, by which depth is divided; (1, 1) for none, as fits a run of a few epochs."""
+    color: float = 0.0
     """Strength of the colour jitter."""
 
 

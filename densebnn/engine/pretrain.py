@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
 
-from densebnn.backbones import BACKBONES, create_backbone, save_backbone
+from densebnn.backbones import BACKBONES, create_backbone, rehearse, save_backbone
 from densebnn.binary import METHODS
 from densebnn.data.images import IMAGE_DATASETS, open_image_dataset
 from densebnn.data.transforms import ClassEval, ClassTrain
@@ -18,7 +16,6 @@ from densebnn.engine.objective import Objective, contrastive_term
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
 from densebnn.engine.session import Data, open_run, read_report, train_and_evaluate
-from densebnn.registry import UserError
 from densebnn.tasks import Classification
 
 __all__ = ["pretrain"]
@@ -43,7 +40,8 @@ def pretrain(config: PretrainConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     term = contrastive_term(config.contrastive, model)
     task = Classification(classes, config.label_smoothing)
     objective = Objective(model, task, term, config.contrastive.weight).to(runtime.device)
-    _check_input(model, source.size, max(config.train.batch_size // runtime.world, 1))
+    share = max(config.train.batch_size // runtime.world, 1)
+    rehearse(model, f"backbone {network.backbone}", share, (source.size, source.size))
 
     train_transform = ClassTrain(
         source.size, scale=source.scale, flip=source.flip, color=source.color, pad_crop=source.pad_crop
@@ -66,14 +64,3 @@ def pretrain(config: PretrainConfig, runtime: Runtime) -> tuple[RunFolder, dict[
             run.write_report(report)
         runtime.barrier()
         return run, report
-
-
-def _check_input(model: nn.Module, size: int, batch_size: int) -> None:
-    """Rehearse a training step's forward pass on shapes alone, before there is a run folder."""
-    try:
-        copy.deepcopy(model).to("meta").train()(torch.empty(batch_size, 3, size, size, device="meta"))
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"the backbone cannot train on batches of {batch_size} images of {size}x{size}: "
-            f"{str(error).splitlines()[0]}; use a larger train.batch_size or data.size"
-        ) from error

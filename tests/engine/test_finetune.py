@@ -98,7 +98,7 @@ def test_unknown_names_are_refused_before_the_data_is_touched(flag, name, dense,
     [
         (["--train.batch_size", "9"], "8 samples"),
         (["--train.batch_size", "1", "--decoder.name", "DeepLabV3Plus"], "use a batch size of at least 2"),
-        (["--data.size", "[40,64]"], "40x64"),
+        (["--decoder.name", "Linknet", "--data.size", "[40,64]"], "40x64"),
         (["--data.zoom", "[2.0,1.0]"], "zoom"),
         (["--data.color", "1.5"], "color"),
         (["--data.size", "[0,64]"], "0x64|at least 1 pixel"),

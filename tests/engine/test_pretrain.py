@@ -91,7 +91,7 @@ def test_unknown_names_are_refused_before_the_data_is_touched(flag, name, classi
         (["--contrastive.layers", "stage9*"], "stage9"),
         (
             ["--network.backbone", "resnet18", "--train.batch_size", "1", "--data.size", "32"],
-            "batches of 1 images of 32x32: .*larger train.batch_size",
+            "batches of 1 images of 32x32: .*batch size of at least 2",
         ),
     ],
 )

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from densebnn.atomic import remove_stale
+from densebnn.data.cache_root import cache_root
 from densebnn.data.nyud.release import Release, open_release, require_file
 from densebnn.data.nyud.streaming import ARRAYS, BuildState, array_shape, stream
 from densebnn.registry import UserError
@@ -40,17 +41,15 @@ def cache_folder(path: Path, cache: str | os.PathLike[str] = "auto") -> Path:
     """Return the cache folder for the release file `path`.
 
     `"auto"` is `<stem>.densebnn-cache` beside the file; where that cannot be written, a folder named after the file in
-    `$DENSEBNN_CACHE`, else `$XDG_CACHE_HOME/densebnn`, else `~/.cache/densebnn`. Anything else is the folder itself.
+    `densebnn.data.cache_root.cache_root()`. Anything else is the folder itself.
     """
     if cache != "auto":
         return Path(cache)
     beside = path.with_name(f"{path.stem}.densebnn-cache")
     if (beside / _MANIFEST).is_file() or os.access(beside if beside.exists() else path.parent, os.W_OK):
         return beside
-    general = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    root = Path(os.environ.get("DENSEBNN_CACHE") or Path(general) / "densebnn")
     place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
-    return root / f"{path.stem}-{place}.densebnn-cache"
+    return cache_root() / f"{path.stem}-{place}.densebnn-cache"
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

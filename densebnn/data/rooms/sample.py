@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from densebnn.atomic import atomic_path, writing_to
+from densebnn.data.cache_root import cache_root
 from densebnn.data.rooms.pool import in_order, with_progress
 from densebnn.data.rooms.release_writer import open_writer
 from densebnn.data.rooms.render import render_room
 from densebnn.data.rooms.scene import ROOM_NAMES
 from densebnn.registry import UserError
 
-__all__ = ["RENDERER", "ROOMS_PER_SEED", "cache_root", "locked", "sample_rooms", "write_rooms"]
+__all__ = ["RENDERER", "ROOMS_PER_SEED", "locked", "sample_rooms", "write_rooms"]
 
 RENDERER = 2
 """Version of what the rooms look like; part of the names of cached files, so that new pictures make new files."""
@@ -137,14 +138,6 @@ def sample_rooms(
             return path, splits
         _log.info("rendering %d sample rooms into %s", train + test, path)
         return write_rooms(path, train=train, test=test, seed=seed, size=size, processes=processes, progress=progress)
-
-
-def cache_root() -> Path:
-    """Return the cache folder: `$DENSEBNN_CACHE`, else `$XDG_CACHE_HOME/densebnn`, else `~/.cache/densebnn`."""
-    if own := os.environ.get("DENSEBNN_CACHE"):
-        return Path(own)
-    general = os.environ.get("XDG_CACHE_HOME")
-    return (Path(general) if general else Path.home() / ".cache") / "densebnn"
 
 
 @contextmanager

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import scipy.io
 
+from densebnn.data.cache_root import cache_root
 from densebnn.data.nyud.release import open_release
 from densebnn.data.rooms import sample
 from densebnn.data.rooms.render import render_room
-from densebnn.data.rooms.sample import ROOMS_PER_SEED, cache_root, sample_rooms, write_rooms
+from densebnn.data.rooms.sample import ROOMS_PER_SEED, sample_rooms, write_rooms
 from densebnn.data.rooms.scene import ROOM_NAMES
 from densebnn.registry import UserError
 
