@@ -101,7 +101,7 @@ class ContrastiveConfig:
 class TrainConfig:
     """Training: AdamW, a linear warm-up, then a cosine to zero."""
 
-    steps: int = 650
+    steps: int = 600
     """Optimizer steps."""
     batch_size: int = 8
     """Samples per step, over all processes together."""
