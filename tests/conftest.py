@@ -1,5 +1,6 @@
 """Runs small enough for a test: a few sample rooms, a few pictures, and the flags that make a run of seconds."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,15 @@ import numpy as np
 import pytest
 
 Flags = Callable[..., list[str]]
+
+
+@pytest.fixture(autouse=True)
+def logger_level() -> Iterator[None]:
+    """Tools set the level of the package's logger for their process; a test that runs one in this process undoes it."""
+    logger = logging.getLogger("densebnn")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="session")

@@ -168,9 +168,7 @@ def _parser(options: Mapping[str, Option], prog: str, description: str, position
         # A required option has no default, and no None in its type: None here is only what stands in the help.
         default = None if option.default is dataclasses.MISSING else option.default
         groups[option.section].add_argument(f"--{key}", type=option.hint, default=default, help=option.help or None)
-    parser.add_argument(
-        "--config", metavar="FILE.yaml", help="values that differ from the defaults; flags go before it"
-    )
+    parser.add_argument("--config", metavar="FILE.yaml", help="values that differ from the defaults; flags overrule it")
     parser.add_argument("--print_config", action="store_true", help="print the resolved configuration and exit")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

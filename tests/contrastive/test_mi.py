@@ -59,13 +59,13 @@ def test_heads_and_network_learn_and_the_loss_falls(model, mode):
     parameters = [*model.parameters(), *mi.parameters()]
     before = [parameter.detach().clone() for parameter in mi.parameters()]
     optimizer, losses = torch.optim.Adam(parameters, 3e-3), []
-    for _ in range(25):
+    for _ in range(80):
         loss = mi(collect(model))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.97 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
     assert all(not torch.equal(old, new) for old, new in zip(before, mi.parameters(), strict=True))
     assert model.stem.conv.weight.grad.abs().sum() > 0
 
