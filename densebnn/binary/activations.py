@@ -19,6 +19,9 @@ __all__ = ["ActivationBinarizer", "RSign", "Sign"]
 class ActivationBinarizer(nn.Module, ABC):
     """Real-valued activation -> `Bits`; owns its thresholds. Subclasses define `forward`."""
 
+    dynamic: str | None = None
+    """Why a layer that uses it cannot be frozen to bits for inference; None if it can."""
+
     @abstractmethod
     def forward(self, x: Tensor) -> Bits:
         """Binarize `x` of shape (N, C, H, W)."""

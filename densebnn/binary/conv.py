@@ -56,9 +56,9 @@ class BinaryConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
         method = create_method(method, variant) if isinstance(method, str) else method
-        self.binarize_input = method.activation(in_channels)
-        self.binarize_weight = method.weight()
-        self.scale_output = method.scale(out_channels)
+        self.binarize_input = method.activation(self)
+        self.binarize_weight = method.weight(self)
+        self.scale_output = method.scale(self)
         self.pad_value = _checked_pad_value(pad_value)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,6 +72,12 @@ class BinaryConv2d(nn.Conv2d):
             padding = (0, 0)
         output = F.conv2d(binary, weight, None, self.stride, padding, self.dilation, self.groups)
         return self.scale_output(output, x, self)
+
+    @property
+    def dynamic(self) -> str | None:
+        """Why this layer cannot be frozen to bits for inference, or None if it can."""
+        parts = (self.binarize_input, self.binarize_weight, self.scale_output)
+        return next((part.dynamic for part in parts if part.dynamic is not None), None)
 
     def on_grads_ready(self) -> None:
         """Hand the event to the weight binarizer, with the weight."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from torch import nn
+
 from densebnn.binary.activations import ActivationBinarizer
 from densebnn.binary.scales import OutputScale
 from densebnn.binary.weights import WeightBinarizer
@@ -49,21 +51,19 @@ class Method:
 
     Attributes:
         name: its key in `METHODS`.
-        weight: makes the weight binarizer of one layer.
-        activation: makes the activation binarizer of one layer with the given number of input channels.
+        weight: makes the weight binarizer of a convolution, whose latent weight is initialised.
+        activation: makes the activation binarizer of a convolution.
         block: the layout of its residual blocks.
-        scale: makes the output scale of one layer with the given number of output channels.
+        scale: makes the output scale of a convolution.
         blocks: other layouts, for backbones (by name) in which the method's authors used them.
-        dynamic: why its layers cannot be frozen to bits at inference; None when they can.
     """
 
     name: str
-    weight: Callable[[], WeightBinarizer]
-    activation: Callable[[int], ActivationBinarizer]
+    weight: Callable[[nn.Conv2d], WeightBinarizer]
+    activation: Callable[[nn.Conv2d], ActivationBinarizer]
     block: BlockSpec
-    scale: Callable[[int], OutputScale] = lambda channels: OutputScale()
+    scale: Callable[[nn.Conv2d], OutputScale] = lambda conv: OutputScale()
     blocks: Mapping[str, BlockSpec] = field(default_factory=dict)
-    dynamic: str | None = None
 
     def block_for(self, backbone: str) -> BlockSpec:
         """Return the block layout for the backbone of that name."""

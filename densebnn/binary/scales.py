@@ -11,16 +11,18 @@ __all__ = ["InputMagnitude", "OutputScale"]
 class OutputScale(nn.Module):
     """No scale: returns the convolution's output as it is. Base of all others."""
 
+    dynamic: str | None = None
+    """Why a layer that uses it cannot be frozen to bits for inference; None if it can."""
+
     def forward(self, output: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
         """Scale `output` (N, C_out, H', W') of `conv`, computed from the real-valued `x` (N, C_in, H, W)."""
         return output
 
 
 class InputMagnitude(OutputScale):
-    """The K map of XNOR-Net (Rastegari et al., ECCV 2016, Sec. 3.2): local mean of |x| under each kernel position.
+    """The K map of XNOR-Net (Rastegari et al., ECCV 2016, Sec. 3.2): local mean of |x| under each kernel position."""
 
-    It depends on the input, so a network that uses it is not static at inference.
-    """
+    dynamic = "the K map scales each output by the magnitude of the input under it"
 
     def forward(self, output: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
         """Multiply `output` by K of shape (N, 1, H', W')."""

@@ -22,6 +22,9 @@ _FILTER = (1, 2, 3)
 class WeightBinarizer(nn.Module, ABC):
     """Latent weight -> `Bits`; subclasses define `forward`."""
 
+    dynamic: str | None = None
+    """Why a layer that uses it cannot be frozen to bits for inference; None if it can."""
+
     @abstractmethod
     def forward(self, weight: Tensor) -> Bits:
         """Binarize `weight` of shape (C_out, C_in/groups, k_h, k_w)."""

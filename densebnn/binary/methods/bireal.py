@@ -18,7 +18,7 @@ def bireal(variant: Variant) -> Method:
     """
     return Method(
         name="bireal",
-        weight=lambda: MeanAbsSign(Clip()),
-        activation=lambda channels: Sign(Poly()),
+        weight=lambda conv: MeanAbsSign(Clip()),
+        activation=lambda conv: Sign(Poly()),
         block=BlockSpec(order="CN+", shortcut="pool_conv"),
     )

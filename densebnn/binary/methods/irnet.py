@@ -24,8 +24,8 @@ def irnet(variant: Variant) -> Method:
     block = BlockSpec(order="CN+P", nonlinearity="hardtanh", shortcut="strided_conv", norm_before_classifier=True)
     return Method(
         name="irnet",
-        weight=lambda: StandardizedSign(EDE(t_min)),
-        activation=lambda channels: Sign(EDE(t_min)),
+        weight=lambda conv: StandardizedSign(EDE(t_min)),
+        activation=lambda conv: Sign(EDE(t_min)),
         block=block,
         blocks={
             "resnet20": BlockSpec(

@@ -19,7 +19,7 @@ def reactnet(variant: Variant) -> Method:
     """
     return Method(
         name="reactnet",
-        weight=lambda: MeanAbsSign(Clip()),
-        activation=lambda channels: RSign(channels, Poly()),
+        weight=lambda conv: MeanAbsSign(Clip()),
+        activation=lambda conv: RSign(conv.in_channels, Poly()),
         block=BlockSpec(order="CN+P", nonlinearity="rprelu", shortcut="pool_conv"),
     )

@@ -23,9 +23,8 @@ def xnor(variant: Variant) -> Method:
     released = variant == "as_released"
     return Method(
         name="xnor",
-        weight=lambda: XNORSign(centre=released),
-        activation=lambda channels: Sign(Clip()),
-        scale=(lambda channels: OutputScale()) if released else (lambda channels: InputMagnitude()),
+        weight=lambda conv: XNORSign(centre=released),
+        activation=lambda conv: Sign(Clip()),
+        scale=lambda conv: OutputScale() if released else InputMagnitude(),
         block=BlockSpec(order="NC+", convs_per_skip=2, shortcut="pool_conv", norm_before_classifier=True),
-        dynamic=None if released else "the K map scales each output by the magnitude of the input under it",
     )
