@@ -128,7 +128,10 @@ def furnish(seed: int) -> tuple[Scene, Camera, str]:
 
 
 def _place_camera(scene: Scene) -> Camera:
-    """Stand near the edge of the room, a person's eye or a low tripod high, and look across it."""
+    """Stand near the edge of the room, hold the camera at shoulder to eye height, and look across it, a little down.
+
+    Heights and tilts are kept close: how far a floor reaches in the picture then tells how deep the room is.
+    """
     rng = scene.rng
     angle = rng.uniform(0, 2 * np.pi)
     way = np.array([np.cos(angle), np.sin(angle)])
@@ -136,10 +139,10 @@ def _place_camera(scene: Scene) -> Camera:
     edge = float(np.min((half - 0.45) / np.maximum(np.abs(way), 1e-6)))
     at = half + way * edge * rng.uniform(0.75, 1.0)
     to = half - way * rng.uniform(0.1, 1.0) + rng.normal(0, 0.45, 2)
-    height = rng.uniform(0.95, 1.75)
-    drop = float(np.linalg.norm(to - at)) * np.tan(rng.uniform(0.02, 0.42))
+    height = rng.uniform(1.35, 1.6)
+    drop = float(np.linalg.norm(to - at)) * np.tan(rng.uniform(0.12, 0.32))
     position = np.array([at[0], height, at[1]])
-    return Camera.looking(position, np.array([to[0], height - drop, to[1]]), rng.normal(0, 0.025))
+    return Camera.looking(position, np.array([to[0], height - drop, to[1]]), rng.normal(0, 0.01))
 
 
 def _add_hull(scene: Scene, kind: str) -> None:

@@ -22,7 +22,7 @@ from densebnn.registry import UserError
 
 __all__ = ["RENDERER", "ROOMS_PER_SEED", "locked", "sample_rooms", "write_rooms"]
 
-RENDERER = 2
+RENDERER = 3
 """Version of what the rooms look like; part of the names of cached files, so that new pictures make new files."""
 
 ROOMS_PER_SEED = 1_000_000
