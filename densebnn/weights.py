@@ -96,6 +96,7 @@ def load_strict(
     *,
     what: str,
     strip: tuple[str, ...] = ("module.", "_orig_mod."),
+    listed: int = 20,
 ) -> None:
     """Copy `tensors` into `module` if, and only if, every name and shape fits.
 
@@ -104,6 +105,7 @@ def load_strict(
         tensors: Name -> tensor.
         what: What is being loaded, for the error: the path of a file.
         strip: Prefixes that wrappers (DistributedDataParallel, torch.compile) put before names; ignored on both sides.
+        listed: How many names of each kind the error lists.
 
     Raises:
         UserError: Something is missing, left over or of another shape; says how many fit and names the first that do
@@ -123,7 +125,7 @@ def load_strict(
     if missing or unexpected or differ:
         fit = len(own) - len(missing) - len(differ)
         parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", differ)]
-        lists = "; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in parts if names)
+        lists = "; ".join(f"{len(names)} {kind}: {_first(names, listed)}" for kind, names in parts if names)
         raise UserError(f"{what}: {fit} of {len(own)} tensors fit ({lists}); choose weights of the same architecture")
     module.load_state_dict({own[name]: tensor for name, tensor in given.items()}, strict=True)
 
@@ -136,7 +138,7 @@ def _stripped(names: Iterable[str], prefixes: tuple[str, ...]) -> dict[str, str]
     return short if len(short) == len(full) else full
 
 
-def _first(names: list[str], count: int = 20) -> str:
+def _first(names: list[str], count: int) -> str:
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 

@@ -112,7 +112,8 @@ def test_pretraining_and_then_finetuning_on_it(tool, classify, dense, tmp_path):
 
 
 def test_no_next_command_that_cannot_work(tool, classify, tmp_path):
-    code, out, _ = tool("pretrain_cls", *classify(tmp_path / "pre", "--train.steps", "1"))  # resnet20: two levels
+    flags = ("--train.steps", "1", "--train.weights", "real")
+    code, out, _ = tool("pretrain_cls", *classify(tmp_path / "pre", *flags))  # real weights: no packed backbone
     assert code == 0
     assert "finetune_nyud.py" not in out
     assert "next:" in out

@@ -18,12 +18,11 @@ def main(argv: Sequence[str]) -> None:
     with start(config.run.threads or None, config.run.device) as runtime:
         run, report = pretrain(config, runtime)
         commands = ["python tools/pretrain_cls.py --contrastive.weight 0"]
-        if report["stem"] == "imagenet":  # the others have fewer levels than the decoders take
+        backbone = run.path / "backbone.safetensors"
+        if backbone.is_file():
             network = config.network
             weights = f"--encoder.backbone {network.backbone} --encoder.method {network.method} "
-            weights += (
-                f"--encoder.variant {network.variant} --encoder.weights {quote(str(run.path / 'backbone.safetensors'))}"
-            )
+            weights += f"--encoder.variant {network.variant} --encoder.weights {quote(str(backbone))}"
             tasks = ("depth", "segmentation")
             commands = [f"python tools/finetune_nyud.py --task {task} {weights}" for task in tasks] + commands
         finished(run, report, runtime, commands)

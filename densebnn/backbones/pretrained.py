@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from densebnn.backbones.resnet import ResNet
+from densebnn.backbones.backbone import Backbone
+from densebnn.backbones.released import FAMILIES
 from densebnn.binary import pack_state, unpack_state
 from densebnn.registry import UserError, nearest
 from densebnn.weights import load_strict, load_weights, save_weights
@@ -36,6 +37,11 @@ def find_weights(name_or_path: str) -> Path:
         if not path.is_file():
             raise UserError(f"no such file of weights: {path}")
         return path
+    if path.is_file():
+        raise UserError(
+            f"{path} is no .safetensors file; if the authors of a method released it, say in which layout with family "
+            f"({', '.join(FAMILIES)})"
+        )
     if name_or_path not in pretrained_names():
         raise UserError(
             f"unknown weights {name_or_path!r}{nearest(name_or_path, pretrained_names())}; give none, the path of a "
@@ -44,7 +50,7 @@ def find_weights(name_or_path: str) -> Path:
     return _FOLDER / f"{name_or_path}.safetensors"
 
 
-def save_backbone(path: Path, backbone: ResNet, card: Mapping[str, Any]) -> None:
+def save_backbone(path: Path, backbone: Backbone, card: Mapping[str, Any]) -> None:
     """Write `backbone` at one bit per binary weight, with `card`; atomically."""
     names = {"backbone": backbone.name, "method": backbone.method.name}
     save_weights(path, pack_state(backbone), {**names, **card})

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from densebnn.binary.bits import Bits
 from densebnn.binary.surrogates import Surrogate
 
-__all__ = ["ActivationBinarizer", "RSign", "Sign"]
+__all__ = ["ActivationBinarizer", "ImageNormSign", "ImageStdSign", "RSign", "Sign"]
+
+_IMAGE = (1, 2, 3)
+_EPS = 1e-5
 
 
 class ActivationBinarizer(nn.Module, ABC):
@@ -50,3 +53,47 @@ class RSign(ActivationBinarizer):
     def forward(self, x: Tensor) -> Bits:
         """Return sign(x - threshold)."""
         return Bits(self.surrogate(x - self.threshold))
+
+
+class ImageStdSign(ActivationBinarizer):
+    """sign(x), where training divides x by its standard deviation over each image (ReCU, OvSW).
+
+    The division leaves the sign as it is and moves only the gradient, so evaluation goes without it.
+
+    Args:
+        surrogate: gives the slope at the divided x.
+        through_std: whether the gradient also flows through the standard deviation.
+    """
+
+    def __init__(self, surrogate: Surrogate, *, through_std: bool) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+        self.through_std = through_std
+
+    def forward(self, x: Tensor) -> Bits:
+        """Return sign(x / √(var + 1e-5)), the unbiased variance over (C, H, W)."""
+        if self.training:
+            std = (x.var(_IMAGE, keepdim=True) + _EPS).sqrt()
+            x = x / (std if self.through_std else std.detach())
+        return Bits(self.surrogate(x))
+
+
+class ImageNormSign(ActivationBinarizer):
+    """Sign of x normalised over each image, in training and in evaluation (RBNN, SiMaN).
+
+    Args:
+        surrogate: gives the slope at the normalised x.
+        eps: added to the unbiased variance.
+    """
+
+    dynamic = "activations lose the mean of their own image before the sign"
+
+    def __init__(self, surrogate: Surrogate, *, eps: float) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Bits:
+        """Return sign((x - mean) / √(var + eps)), mean and variance over (C, H, W); the gradient flows through both."""
+        std = (x.var(_IMAGE, keepdim=True) + self.eps).sqrt()
+        return Bits(self.surrogate((x - x.mean(_IMAGE, keepdim=True)) / std))

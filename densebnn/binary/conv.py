@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +11,10 @@ from torch import Tensor, nn
 from densebnn.binary.method import Method, Variant, create_method
 from densebnn.registry import UserError
 
-__all__ = ["BinaryConv2d"]
+__all__ = ["ActivationMode", "BinaryConv2d", "WeightMode"]
+
+WeightMode = Literal["binary", "real"]
+ActivationMode = Literal["binary", "real", "tanh"]
 
 
 class BinaryConv2d(nn.Conv2d):
@@ -30,6 +35,13 @@ class BinaryConv2d(nn.Conv2d):
         variant: of a method given by name.
         pad_value: what the padding holds: 0 (borders are ternary), +1 or -1. It is stored in the state dict, and
             restored from it.
+
+    Attributes:
+        weight_mode: `binary`, or `real` to convolve the latent weight as it is; the weight binarizer, its scale and its
+            events are out of the game then.
+        activation_mode: `binary`, `real` to convolve the input as it is, or `tanh` of it; no threshold is used then.
+            The output scale stays in every mode: it is learned with the network and goes over to the next stage of a
+            recipe. Modes are no part of the state dict, see `densebnn.binary.set_modes`.
 
     Raises:
         UserError: unknown method or variant, or another pad value.
@@ -60,11 +72,13 @@ class BinaryConv2d(nn.Conv2d):
         self.binarize_weight = method.weight(self)
         self.scale_output = method.scale(self)
         self.pad_value = _checked_pad_value(pad_value)
+        self.weight_mode: WeightMode = "binary"
+        self.activation_mode: ActivationMode = "binary"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve sign-valued input with sign-valued weight, and scale."""
-        binary = self.binarize_input(x).value()
-        weight = self.binarize_weight(self.weight).value()
+        """Convolve sign-valued input with sign-valued weight (unless the modes say otherwise), and scale."""
+        binary = self._input(x)
+        weight = self.weight if self.weight_mode == "real" else self.binarize_weight(self.weight).value()
         padding = self.padding
         if self.pad_value != 0:
             vertical, horizontal = _numeric(self.padding)
@@ -73,9 +87,16 @@ class BinaryConv2d(nn.Conv2d):
         output = F.conv2d(binary, weight, None, self.stride, padding, self.dilation, self.groups)
         return self.scale_output(output, x, self)
 
+    def _input(self, x: Tensor) -> Tensor:
+        if self.activation_mode == "binary":
+            return self.binarize_input(x).value()
+        return x if self.activation_mode == "real" else x.tanh()
+
     @property
     def dynamic(self) -> str | None:
         """Why this layer cannot be frozen to bits for inference, or None if it can."""
+        if (self.weight_mode, self.activation_mode) != ("binary", "binary"):
+            return f"it is in training with {self.weight_mode} weights and {self.activation_mode} activations"
         parts = (self.binarize_input, self.binarize_weight, self.scale_output)
         return next((part.dynamic for part in parts if part.dynamic is not None), None)
 
@@ -93,7 +114,7 @@ class BinaryConv2d(nn.Conv2d):
 
     def _tell_weight_binarizer(self, event: str) -> None:
         handler = getattr(self.binarize_weight, event, None)
-        if handler is not None:
+        if handler is not None and self.weight_mode == "binary":
             handler(self.weight)
 
     def get_extra_state(self) -> Tensor:
@@ -106,7 +127,9 @@ class BinaryConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         """Describe the layer."""
-        return f"{super().extra_repr()}, pad_value={self.pad_value}"
+        modes = {"weight_mode": self.weight_mode, "activation_mode": self.activation_mode}
+        other = "".join(f", {name}={mode}" for name, mode in modes.items() if mode != "binary")
+        return f"{super().extra_repr()}, pad_value={self.pad_value}{other}"
 
 
 def _numeric(padding: str | tuple[int, ...]) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["InputMagnitude", "OutputScale"]
+__all__ = ["InputMagnitude", "LearnedScale", "OutputScale"]
 
 
 class OutputScale(nn.Module):
@@ -29,3 +29,19 @@ class InputMagnitude(OutputScale):
         magnitude = x.abs().mean(1, keepdim=True)
         box = magnitude.new_full((1, 1, *conv.kernel_size), 1 / (conv.kernel_size[0] * conv.kernel_size[1]))
         return output * F.conv2d(magnitude, box, None, conv.stride, conv.padding, conv.dilation)
+
+
+class LearnedScale(OutputScale):
+    """One learned factor per output channel (RBNN, ReCU, SiMaN).
+
+    Args:
+        initial: its C_out values at the start, in any shape.
+    """
+
+    def __init__(self, initial: Tensor) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(initial.detach().clone().reshape(-1, 1, 1))
+
+    def forward(self, output: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
+        """Multiply each channel of `output` by its factor."""
+        return output * self.scale

@@ -1,7 +1,8 @@
 """Weight binarizers: latent real-valued W of shape (C_out, C_in/groups, k_h, k_w) -> Bits of the same shape.
 
 A weight binarizer may also listen to training events, with the weight at hand: `weight_grads_ready(weight)` after the
-gradients are there and before the optimizer's step, `weight_stepped(weight)` after it.
+gradients are there and before the optimizer's step, `weight_stepped(weight)` after it, `weight_refresh(weight)` at the
+start of each epoch.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from densebnn.binary.bits import Bits
-from densebnn.binary.surrogates import Identity, Surrogate
+from densebnn.binary.surrogates import Clip, Identity, Surrogate
 
-__all__ = ["MeanAbsSign", "StandardizedSign", "WeightBinarizer", "XNORSign"]
+__all__ = ["ClampedSign", "MeanAbsSign", "PlainSign", "StandardizedSign", "WeightBinarizer", "XNORSign", "balanced"]
 
 _FILTER = (1, 2, 3)
 
@@ -25,25 +26,79 @@ class WeightBinarizer(nn.Module, ABC):
     dynamic: str | None = None
     """Why a layer that uses it cannot be frozen to bits for inference; None if it can."""
 
+    unpacked: tuple[str, ...] = ()
+    """Names of buffers that a network packed to bits goes without; `restore` fills them."""
+
     @abstractmethod
     def forward(self, weight: Tensor) -> Bits:
         """Binarize `weight` of shape (C_out, C_in/groups, k_h, k_w)."""
 
+    @torch.no_grad()
+    def restore(self, bits: Bits) -> Tensor:
+        """Return a latent weight from which `forward` gives `bits` again, and fill the buffers named in `unpacked`.
+
+        Signs come out the same, scale and shift to rounding. Here: scale · sign + shift.
+        """
+        return bits.value()
+
+
+def balanced(sign: Tensor, direction: Tensor | None = None) -> Tensor:
+    """Return numbers of the signs given, ±1 in the shape of a weight, orthogonal to `direction` in each filter.
+
+    Each filter takes two magnitudes, one where sign and direction agree and its inverse elsewhere. Without a direction
+    (which stands for ones) the filters have mean 0 and (biased) variance 1.
+    """
+    along = sign if direction is None else sign * direction
+    ratio = along.clamp(max=0).sum(_FILTER, keepdim=True).abs() / along.clamp(min=0).sum(_FILTER, keepdim=True)
+    return sign * torch.where(along > 0, ratio.sqrt(), ratio.rsqrt())
+
 
 class MeanAbsSign(WeightBinarizer):
-    """sign(W) scaled by the mean |W| of each filter; neither the scale nor its factor is in the gradient.
+    """sign(W) scaled by the mean |W| of each filter, which is a constant for the gradient.
 
     Bi-Real Net (Liu et al., ECCV 2018) and ReActNet (Liu et al., ECCV 2020), as released.
+
+    Args:
+        surrogate: gives the slope at W.
+        scale_gradient: whether the gradient is multiplied by the scale; those two releases do not.
     """
+
+    def __init__(self, surrogate: Surrogate, *, scale_gradient: bool = False) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+        self.scale_gradient = scale_gradient
+
+    def forward(self, weight: Tensor) -> Bits:
+        """Return sign(W) with scale mean|W| of shape (C_out, 1, 1, 1)."""
+        scale = weight.detach().abs().mean(_FILTER, keepdim=True)
+        return Bits(self.surrogate(weight), scale, scale_gradient=self.scale_gradient)
+
+
+class PlainSign(WeightBinarizer):
+    """sign(W), without a scale."""
 
     def __init__(self, surrogate: Surrogate) -> None:
         super().__init__()
         self.surrogate = surrogate
 
     def forward(self, weight: Tensor) -> Bits:
-        """Return sign(W) with scale mean|W| of shape (C_out, 1, 1, 1)."""
-        scale = weight.detach().abs().mean(_FILTER, keepdim=True)
-        return Bits(self.surrogate(weight), scale, scale_gradient=False)
+        """Return sign(W)."""
+        return Bits(self.surrogate(weight))
+
+
+class ClampedSign(PlainSign):
+    """sign(W), without a scale; W is clamped to ±1 after each step (BNN, Real-to-Binary).
+
+    The slope is 1 inside [-1, 1], bounds included, or a weight that was clamped would never move again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Clip(inclusive=True))
+
+    @torch.no_grad()
+    def weight_stepped(self, weight: Tensor) -> None:
+        """Clamp the latent weight to ±1."""
+        weight.clamp_(-1, 1)
 
 
 class StandardizedSign(WeightBinarizer):
@@ -62,6 +117,25 @@ class StandardizedSign(WeightBinarizer):
         standardized = centred / centred.std(_FILTER, keepdim=True)
         mean_abs = standardized.detach().abs().mean(_FILTER, keepdim=True)
         return Bits(self.surrogate(standardized), torch.exp2(mean_abs.log2().round()))
+
+    @torch.no_grad()
+    def restore(self, bits: Bits) -> Tensor:
+        """Return centred filters whose mean|Ŵ| is the scale, or as large as it can be with these signs.
+
+        Weights of either sign have the same sum. A share of it is in the first weight of the sign and the rest is even
+        among all: the larger the share, the larger the standard deviation beside a mean magnitude that stays at 1.
+        """
+        positive = bits.sign > 0
+        size = bits.sign[0].numel()
+        counts = [mask.sum(_FILTER, keepdim=True).double() for mask in (positive, ~positive)]
+        even = 1 / counts[0] + 1 / counts[1]
+        scale = torch.ones_like(even) if bits.scale is None else bits.scale.double()
+        share = (((size - 1) * (2 / size / scale).square() - even) / (2 - even)).nan_to_num().clamp(0, 0.9).sqrt()
+        latent = torch.zeros_like(bits.sign, dtype=torch.float64)
+        for mask, count in zip((positive, ~positive), counts, strict=True):
+            first = mask & (mask.flatten(1).cumsum(1).view_as(mask) == 1)
+            latent += mask * (1 - share) / count + first * share
+        return (latent * bits.sign * size / 2).to(bits.sign.dtype)
 
 
 class XNORSign(WeightBinarizer):

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densebnn.contrastive.critic import info_nce, log_normalizer, nce
-from densebnn.contrastive.pairs import Pair, binary_layers
+from densebnn.contrastive.bank import MemoryBank
+from densebnn.contrastive.contrast import Contrast, check_settings, everyone, samples_of
+from densebnn.contrastive.pairs import Pair, Pairs, activation_pairs, binary_layers
 from densebnn.contrastive.queue import EmbeddingQueue
 from densebnn.registry import UserError
 
 __all__ = ["ContrastiveMI"]
-
-_MEMORY = 0.9
-"""Share of the normaliser that survives a step. One that is frozen at the first batch, as in CRD's code, would cap the
-critic: pooled activations of an untrained network are nearly parallel, so that no pair could ever look better."""
 
 
 class ContrastiveMI(nn.Module):
@@ -27,8 +25,10 @@ class ContrastiveMI(nn.Module):
     Follows Shang et al., "Network Binarization via Contrastive Learning" (ECCV 2022): both activations of a sample are
     a positive pair, those of other samples of the batch are negatives. Activations are pooled over space, embedded by
     learned linear heads onto the unit sphere, and compared at a temperature; the total is sum_k L_k / beta^(K-1-k), so
-    that later layers weigh more. Each L_k is the mean of both directions. In several processes, each one uses its own
-    samples as negatives.
+    that later layers weigh more, and a loss adds it times lambda. Each L_k is the mean of both directions.
+
+    In several processes, and in training mode, the batch is that of all processes together: each computes the same
+    loss, and gradients that are averaged over processes are those of one process with the whole batch.
 
     The default layers, beta, embedding size, temperature and the running normaliser are this project's choices.
 
@@ -40,6 +40,16 @@ class ContrastiveMI(nn.Module):
         beta: weight ratio of one layer to the one before it.
         mode: "nce" (the critic with a normaliser, a running mean that is saved) or "infonce".
         queue: number of embeddings of past batches that join the negatives; 0 for none.
+        grid: activations are pooled to grid x grid cells, each of them a sample; cells of one image are not negatives
+            of each other.
+        bank: size of the training set, for negatives from a memory bank instead of the batch; 0 for none.
+        bank_negatives: drawn from the bank for each batch.
+        momentum: of the bank's rows.
+        train_heads: whether the heads learn.
+
+    Attributes:
+        observed: set to a dictionary, it gets the figures of each layer at the next forward pass: see
+            `densebnn.contrastive.critic.figures`.
 
     Raises:
         UserError: no layer selected, or a parameter out of range.
@@ -58,70 +68,71 @@ class ContrastiveMI(nn.Module):
         beta: float = 1.3,
         mode: Literal["nce", "infonce"] = "nce",
         queue: int = 0,
+        grid: int = 1,
+        bank: int = 0,
+        bank_negatives: int = 4096,
+        momentum: float = 0.5,
+        train_heads: bool = True,
     ) -> None:
         super().__init__()
-        if temperature <= 0 or beta <= 0 or dim < 1 or queue < 0 or mode not in ("nce", "infonce"):
-            raise UserError(
-                "the contrastive term needs temperature > 0, beta > 0, dim >= 1, queue >= 0 and mode nce or infonce; "
-                f"got {temperature}, {beta}, {dim}, {queue} and {mode}"
-            )
+        check_settings(mode, dim, queue, temperature=temperature, beta=beta, grid=grid)
+        if bank and (queue or grid > 1):
+            raise UserError(f"a memory bank takes no queue and a grid of 1; got queue {queue} and grid {grid}")
         chosen = binary_layers(model, layers)
         self.layers = tuple(chosen)
-        self.beta = beta
-        self.critics = nn.ModuleList(
-            _LayerCritic(conv.in_channels, dim, temperature, mode, queue) for conv in chosen.values()
-        )
+        self.beta, self.grid = beta, grid
+        self.observed: dict[str, dict[str, float]] | None = None
+        self.critics = nn.ModuleList()
+        for conv in chosen.values():
+            store = MemoryBank(bank, dim, bank_negatives, momentum) if bank else EmbeddingQueue(queue, dim)
+            channels = conv.in_channels, conv.in_channels
+            self.critics.append(Contrast(channels, dim, temperature, mode, store, train_heads=train_heads))
 
-    def forward(self, pairs: Mapping[str, Pair]) -> Tensor:
-        """Return the weighted loss, a float32 scalar, for what `activation_pairs` collected.
+    @contextmanager
+    def watch(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Iterator[Pairs]:
+        """Collect what `forward` takes: the activation pairs, and the batch's `index` if it has one."""
+        with activation_pairs(model, self.layers) as pairs:
+            pairs.index = batch.get("index")
+            yield pairs
 
-        With one sample and an empty queue there are no negatives, and the loss is 0.
+    def forward(self, pairs: Mapping[str, Pair], index: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """Return the weighted loss, a float32 scalar.
+
+        A sample without negatives, as in a batch of one with an empty queue, adds 0.
+
+        Args:
+            pairs: what `activation_pairs` collected.
+            index: (N,) of the samples in the training set: what stands in the batch, the queue or the bank twice is no
+                negative of itself. By default those that `watch` saw, if any.
+            labels: (N,) class labels; if given, samples of one class are no negatives of each other.
+
+        Raises:
+            UserError: a layer was not seen, index or labels do not fit, or a memory bank gets no index.
         """
-        last = len(self.layers) - 1
-        losses = [
-            critic(pairs[name]) / self.beta ** (last - index)
-            for index, (name, critic) in enumerate(zip(self.layers, self.critics, strict=True))
+        missing = [name for name in self.layers if name not in pairs]
+        if missing:
+            raise UserError(f"no activation pair of {missing[0]}: collect them with activation_pairs(model, mi.layers)")
+        index = pairs.index if index is None and isinstance(pairs, Pairs) else index
+        first = pairs[self.layers[0]].binary
+        samples = samples_of(len(first), index, labels, first.device)
+        embedded = [
+            critic.embed(Pair(*(_cells(side, self.grid) for side in pairs[name])))
+            for name, critic in zip(self.layers, self._contrasts, strict=True)
         ]
+        embedded, rows = everyone(embedded, samples, self.grid**2, self.training)
+        losses, last = [], len(self.layers) - 1
+        for number, (name, critic) in enumerate(zip(self.layers, self._contrasts, strict=True)):
+            told = None if self.observed is None else self.observed.setdefault(name, {})
+            losses.append(critic(embedded[number], rows, told) / self.beta ** (last - number))
         return torch.stack(losses).sum()
 
-
-class _LayerCritic(nn.Module):
-    """Heads, negatives and normaliser of one layer; returns the mean loss of both directions."""
-
-    log_z: Tensor
-
-    def __init__(self, channels: int, dim: int, temperature: float, mode: str, queue: int) -> None:
-        super().__init__()
-        self.temperature, self.mode = temperature, mode
-        self.latent_head = nn.Linear(channels, dim)
-        self.binary_head = nn.Linear(channels, dim)
-        self.queue = EmbeddingQueue(queue, dim)
-        self.register_buffer("log_z", torch.tensor(float("nan")))
-
-    def forward(self, pair: Pair) -> Tensor:
-        with torch.autocast(pair.latent.device.type, enabled=False):
-            latent = _embed(self.latent_head, pair.latent)
-            binary = _embed(self.binary_head, pair.binary)
-            past = self.queue.stored()
-            similarity = binary @ latent.T / self.temperature
-            if self.training:
-                self._update_normalizer(similarity)
-                self.queue.push(latent, binary)
-            to_latent = self._direction(similarity, binary @ past.latent.T / self.temperature)
-            to_binary = self._direction(similarity.T, latent @ past.binary.T / self.temperature)
-            return (to_latent + to_binary) / 2
-
-    def _direction(self, similarity: Tensor, past: Tensor) -> Tensor:
-        itself = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
-        negatives = torch.cat([similarity.masked_fill(itself, float("-inf")), past], 1)
-        if self.mode == "infonce":
-            return info_nce(similarity.diagonal(), negatives)
-        return nce(similarity.diagonal(), negatives, negatives.shape[1] - 1, self.log_z.nan_to_num(0.0))
-
-    def _update_normalizer(self, similarity: Tensor) -> None:
-        fresh = log_normalizer(similarity)
-        self.log_z.copy_(torch.where(self.log_z.isnan(), fresh, _MEMORY * self.log_z + (1 - _MEMORY) * fresh))
+    @property
+    def _contrasts(self) -> list[Contrast]:
+        return [critic for critic in self.critics if isinstance(critic, Contrast)]
 
 
-def _embed(head: nn.Module, activation: Tensor) -> Tensor:
-    return F.normalize(head(activation.float().mean((2, 3))), dim=1)
+def _cells(activation: Tensor, grid: int) -> Tensor:
+    """(N, C, H, W) -> (N · grid², C), the cells of an image one after another."""
+    if grid == 1:
+        return activation.float().mean((2, 3))
+    return F.adaptive_avg_pool2d(activation.float(), grid).flatten(2).transpose(1, 2).flatten(0, 1)

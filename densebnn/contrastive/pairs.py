@@ -13,7 +13,11 @@ from torch import Tensor, nn
 from densebnn.binary import BinaryConv2d, Bits
 from densebnn.registry import UserError, nearest
 
-__all__ = ["Pair", "activation_pairs", "binary_layers"]
+__all__ = ["Pair", "Pairs", "activation_pairs", "binary_layers"]
+
+
+_SHORTCUTS = frozenset({"shortcut", "downsample"})
+"""Names of the modules that stand beside a block's convolutions."""
 
 
 class Pair(NamedTuple):
@@ -28,8 +32,8 @@ def binary_layers(model: nn.Module, layers: str | Sequence[str] = "stages") -> d
 
     Args:
         model: any module that holds `BinaryConv2d` layers.
-        layers: "all"; "stages" for the last one of each stage, a stage being what shares the number of input channels;
-            or one or several shell patterns of layer names, such as "stages.3.*".
+        layers: "all"; "stages" for the last one of each stage that is not a shortcut's, a stage being what shares the
+            number of input channels; or one or several shell patterns of layer names, such as "stages.3.*".
 
     Raises:
         UserError: nothing is selected.
@@ -38,7 +42,8 @@ def binary_layers(model: nn.Module, layers: str | Sequence[str] = "stages") -> d
     if layers == "all":
         chosen = every
     elif layers == "stages":
-        last = {conv.in_channels: name for name, conv in every.items()}
+        stream = {name: conv for name, conv in every.items() if not _beside_the_stream(name, conv)}
+        last = {conv.in_channels: name for name, conv in stream.items()}
         chosen = {name: every[name] for name in last.values()}
     else:
         patterns = [layers] if isinstance(layers, str) else list(layers)
@@ -52,8 +57,18 @@ def binary_layers(model: nn.Module, layers: str | Sequence[str] = "stages") -> d
     return chosen
 
 
+def _beside_the_stream(name: str, conv: BinaryConv2d) -> bool:
+    return conv.kernel_size == (1, 1) and not _SHORTCUTS.isdisjoint(name.split("."))
+
+
+class Pairs(dict[str, Pair]):
+    """The activation pairs of a forward pass, by layer name, and the indices (N,) of its samples, where known."""
+
+    index: Tensor | None = None
+
+
 @contextmanager
-def activation_pairs(model: nn.Module, layers: str | Sequence[str] = "stages") -> Iterator[dict[str, Pair]]:
+def activation_pairs(model: nn.Module, layers: str | Sequence[str] = "stages") -> Iterator[Pairs]:
     """Collect the activation pairs of every forward pass inside the `with` block, by layer name.
 
     Example:
@@ -61,7 +76,7 @@ def activation_pairs(model: nn.Module, layers: str | Sequence[str] = "stages") -
         ...     logits = model(images)
         >>> loss = cross_entropy(logits, labels) + mi(pairs)  # doctest: +SKIP
     """
-    pairs: dict[str, Pair] = {}
+    pairs = Pairs()
 
     def keep(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Bits) -> None:
         pairs[name] = Pair(inputs[0], output.sign)

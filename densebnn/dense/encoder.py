@@ -9,22 +9,22 @@ from __future__ import annotations
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import torch
 from segmentation_models_pytorch.encoders._base import EncoderMixin
 from torch import Tensor, nn
 
 from densebnn.backbones import BACKBONES, create_backbone
-from densebnn.backbones.blocks import Shortcut
 from densebnn.binary import METHODS, Variant
 from densebnn.registry import UserError
 
-__all__ = ["BinaryEncoder", "encoder_name", "register_encoders"]
+__all__ = ["BinaryEncoder", "encoder_name", "levels_of", "register_encoders"]
 
 
 class BinaryEncoder(nn.Module, EncoderMixin):
     """A binary backbone without its classifier, as a multi-level encoder.
 
-    Returns a list: the image itself, then one feature map for each level at strides 2, 4, 8, ... Backbones with a
-    CIFAR stem have as many levels as stages that halve the resolution: 2 in `resnet20`, 3 in `resnet18_cifar`.
+    Returns a list: the image itself, then one feature map for each level at strides 2, 4, 8, ... Backbones for small
+    images have fewer levels than decoders take by default: 2 in `resnet20`, 3 in `resnet18_cifar` and `vgg_small`.
 
     Args:
         backbone: a key of `BACKBONES`.
@@ -48,43 +48,39 @@ class BinaryEncoder(nn.Module, EncoderMixin):
     ) -> None:
         super().__init__()
         self.backbone = create_backbone(backbone, method=method, variant=variant, num_classes=0)
-        skipped = 0 if self.backbone.spec.stem == "imagenet" else 2  # levels at stride 1, where the image itself stands
-        levels = self.backbone.feature_channels[skipped:]
+        levels = self.backbone.levels
         if not 1 <= depth <= len(levels):
             raise UserError(f"encoder {backbone!r} has 1 to {len(levels)} levels, got depth {depth}")
-        self._skipped = skipped
+        self._levels = levels[:depth]
         self._depth = depth
         self._in_channels = 3
-        self._out_channels = [3, *levels]
+        self._out_channels = [3, *(self.backbone.feature_channels[level] for level in levels)]
         self._output_stride = output_stride
-        del self.backbone.stages[depth + skipped - 1 :]
+        self.backbone.keep_features(self._levels[-1] + 1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> [image, (N, C_1, H/2, W/2), ..., (N, C_depth, H/2^depth, W/2^depth)]."""
-        return [x, *self.backbone.features(x)[self._skipped :]]
+        features = self.backbone.features(x)
+        return [x, *(features[level] for level in self._levels)]
 
     def get_stages(self) -> dict[int, list[nn.Module]]:
-        """Return the modules that produce each stride from 2 up, as dilation needs them."""
-        first = 2 if self._skipped else 4
-        stages = list(self.backbone.stages)[1 if self._skipped else 0 :]
-        return {first << index: [stage] for index, stage in enumerate(stages)}
+        """Return the stages that work towards each stride from 2 up."""
+        stages: dict[int, list[nn.Module]] = {}
+        for stage, stride in zip(self.backbone.stages, self.backbone.feature_strides[1:], strict=True):
+            if stride > 1:
+                stages.setdefault(stride, []).append(stage)
+        return stages
 
     def make_dilated(self, output_stride: int) -> None:
-        """Trade the strides beyond `output_stride` for dilation, in convolutions and shortcuts alike."""
-        for stride, modules in self.get_stages().items():
-            if stride > output_stride:
-                for module in modules:
-                    _dilate(module, stride // output_stride)
+        """Trade the strides beyond `output_stride` for dilation; see `Backbone.dilate`."""
+        self.backbone.dilate(output_stride)
         self._output_stride = output_stride
 
 
-def _dilate(stage: nn.Module, rate: int) -> None:
-    for module in stage.modules():
-        if isinstance(module, nn.Conv2d):
-            module.stride, module.dilation = (1, 1), (rate, rate)
-            module.padding = tuple((size // 2) * rate for size in module.kernel_size)
-        elif isinstance(module, Shortcut):
-            module.remove_stride()
+def levels_of(backbone: str) -> int:
+    """Return how many levels the encoder of a backbone has at most; raises UserError for an unknown one."""
+    with torch.device("meta"):
+        return len(create_backbone(backbone, num_classes=0).levels)
 
 
 def encoder_name(backbone: str, method: str, variant: Variant = "as_paper") -> str:

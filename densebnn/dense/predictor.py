@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
-from densebnn.backbones import load_backbone_weights, rehearse
+from densebnn.backbones import load_backbone_weights, load_released, rehearse
 from densebnn.binary import Variant
-from densebnn.dense.encoder import encoder_name
+from densebnn.dense.encoder import encoder_name, levels_of
 from densebnn.registry import UserError, nearest
 
 __all__ = ["DECODERS", "DensePredictor", "find_decoder"]
@@ -33,6 +34,19 @@ def find_decoder(name: str) -> str:
     raise UserError(f"unknown decoder {name!r}{nearest(name.lower(), DECODERS)}; known: {known}")
 
 
+def _fitting(decoder: str, levels: int) -> dict[str, Any]:
+    """Return what a decoder has to be told about an encoder of fewer levels than it takes by default."""
+    defaults = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[decoder]).parameters
+    if levels >= defaults["encoder_depth"].default:
+        return {}
+    fitting: dict[str, Any] = {"encoder_depth": levels}
+    if "decoder_channels" in defaults and isinstance(widths := defaults["decoder_channels"].default, (tuple, list)):
+        fitting["decoder_channels"] = tuple(widths[-levels:])
+    if decoder in ("fpn", "pspnet"):  # their last upsampling counts on the default depth, that of the others does not
+        fitting["upsampling"] = max(defaults["upsampling"].default >> (defaults["encoder_depth"].default - levels), 1)
+    return fitting
+
+
 class DensePredictor(nn.Module):
     """Image -> prediction at the image's resolution.
 
@@ -45,7 +59,7 @@ class DensePredictor(nn.Module):
         head: maps the raw map (N, out_channels, H, W) to the prediction: metres, or logits as they are.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or a backbone of too few levels for the decoder.
     """
 
     def __init__(
@@ -60,12 +74,12 @@ class DensePredictor(nn.Module):
     ) -> None:
         super().__init__()
         key = find_decoder(decoder)
-        self.network = smp.create_model(
-            key,
-            encoder_name=encoder_name(backbone, method, variant),
-            encoder_weights=None,
-            classes=out_channels,
-        )
+        encoder = encoder_name(backbone, method, variant)
+        fitting = _fitting(key, levels_of(backbone))
+        try:
+            self.network = smp.create_model(key, encoder, encoder_weights=None, classes=out_channels, **fitting)
+        except ValueError as error:
+            raise UserError(f"decoder {DECODERS[key]} cannot take backbone {backbone!r}: {error}") from error
         self.decoder_name = DECODERS[key]
         self.head = head if head is not None else nn.Identity()
 
@@ -78,9 +92,18 @@ class DensePredictor(nn.Module):
         """The encoder inside."""
         return self.network.encoder
 
-    def load_encoder(self, path: Path) -> dict[str, Any]:
-        """Load a file of backbone weights into the encoder and return its card; see `load_backbone_weights`."""
-        return load_backbone_weights(self.network.encoder.backbone, path)
+    def load_encoder(self, path: Path, family: str | None = None) -> dict[str, Any]:
+        """Load a file of backbone weights into the encoder and return its card.
+
+        Args:
+            path: what `save_backbone` wrote; or, with `family`, what the authors of a method released.
+            family: the layout of a released file, a key of `densebnn.backbones.FAMILIES`.
+
+        Raises:
+            UserError: see `load_backbone_weights` and `load_released`.
+        """
+        backbone = self.network.encoder.backbone
+        return load_released(backbone, path, family=family) if family else load_backbone_weights(backbone, path)
 
     def check_input(self, size: tuple[int, int], batch_size: int) -> None:
         """Rehearse a training step's forward pass on shapes alone; see `densebnn.backbones.rehearse`.

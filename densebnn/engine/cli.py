@@ -16,11 +16,12 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from densebnn.engine import config_text
-from densebnn.engine.dialect import Option, build, fits, options_of, spell
+from densebnn.engine.dialect import Option, build, find_option, fits, is_list, known_keys, options_of, spell
 from densebnn.registry import UserError, nearest
 
 if TYPE_CHECKING:
@@ -71,16 +72,15 @@ def parse(
         (Recipe(steps=10, lr=0.001), False)
     """
     options = options_of(config_class)
-    parser = _parser(options, prog, description, positional)
     flags, files, switches = _split(argv, options, positional)
     if "help" in switches:
-        parser.print_help()
+        _parser(options, prog, description, positional).print_help()
         raise SystemExit(0)
     values: dict[str, Any] = {}
     for file in files:
-        values.update(_convert(parser, options, config_text.read(file), file))
+        values.update(_convert(options, config_text.read(file), file))
     for key, text in flags:
-        values.update(_convert(parser, options, {key: text}, f"--{key}"))
+        values.update(_convert(options, {key: text}, f"--{key}"))
     config = build(config_class, options, values)
     if "print_config" in switches:
         print(dump(config), end="")
@@ -104,8 +104,7 @@ def dump(config: Any) -> str:
 def load(config_class: type[C], path: str | Path) -> C:
     """Return the configuration that a YAML file describes (see `dump`); raises `UserError` as `parse` does."""
     options = options_of(config_class)
-    parser = _parser(options, "", "", None)
-    return build(config_class, options, _convert(parser, options, config_text.read(path), str(path)))
+    return build(config_class, options, _convert(options, config_text.read(path), str(path)))
 
 
 def run_main(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
@@ -167,7 +166,8 @@ def _parser(options: Mapping[str, Option], prog: str, description: str, position
             groups[option.section] = parser.add_argument_group(option.section, option.section_help)
         # A required option has no default, and no None in its type: None here is only what stands in the help.
         default = None if option.default is dataclasses.MISSING else option.default
-        groups[option.section].add_argument(f"--{key}", type=option.hint, default=default, help=option.help or None)
+        plain = str if is_list(option.hint) else option.hint
+        groups[option.section].add_argument(f"--{key}", type=plain, default=default, help=option.help or None)
     parser.add_argument("--config", metavar="FILE.yaml", help="values that differ from the defaults; flags overrule it")
     parser.add_argument("--print_config", action="store_true", help="print the resolved configuration and exit")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -191,12 +191,13 @@ def _split(
             if positional is None or any(key == positional for key, _ in flags):
                 raise UserError(f"unexpected argument {token!r}; options are written --name value, see --help")
             flags.append((positional, token))
-        elif name not in options and name != "config":
-            known = [*options, "config", "print_config", "debug", "help"]
+        elif name != "config" and find_option(options, name) is None:
+            known = [*known_keys(options, name), "config", "print_config", "debug", "help"]
             raise UserError(f"unknown option --{name}{nearest(name, known)}; --help lists all")
         else:
             if not equals:
-                switch = name in options and options[name].hint is bool
+                option = find_option(options, name)
+                switch = option is not None and option.hint is bool
                 if rest and not rest[0].startswith("--") and not (switch and rest[0].lower() not in ("true", "false")):
                     text = rest.pop(0)
                 elif switch:
@@ -210,19 +211,36 @@ def _split(
     return flags, files, switches
 
 
-def _convert(parser: ArgumentParser, options: Mapping[str, Option], flat: dict[str, Any], where: str) -> dict[str, Any]:
+def _convert(options: Mapping[str, Option], flat: dict[str, Any], where: str) -> dict[str, Any]:
     """Return the values of `flat` in the types of their options."""
     converted = {}
     for key, value in flat.items():
-        if key not in options:
-            raise UserError(f"{where}: unknown key {key!r}{nearest(key, options)}; --print_config shows all")
-        hint = options[key].hint
-        try:
-            given = parser.parse_object({key: value}, defaults=False)[key]
-        except (argparse.ArgumentError, OverflowError):
-            given = ...
-        if not fits(given, hint):
+        option = find_option(options, key)
+        if option is None:
+            near = nearest(key, known_keys(options, key))
+            raise UserError(f"{where}: unknown key {key!r}{near}; --print_config shows all")
+        given = _converted(value, option.hint)
+        if not fits(given, option.hint):
             at = f"{where}: " if where != f"--{key}" else ""
-            raise UserError(f"{at}{key if at else where}: expected {spell(hint)}, given {value!r}")
+            raise UserError(f"{at}{key if at else where}: expected {spell(option.hint)}, given {value!r}")
         converted[key] = given
     return converted
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    """Return a value of YAML or of the command line as what it means for a type; ... if it means nothing."""
+    if is_list(hint):  # sections have keys of their own
+        return () if value in ([], "[]") else ...
+    try:
+        return _reader(hint).parse_object({"value": value}, defaults=False)["value"]
+    except (argparse.ArgumentError, OverflowError):
+        return ...
+
+
+@cache
+def _reader(hint: Any) -> ArgumentParser:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(default_env=False, exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    return parser

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from densebnn.engine.recipe import StageConfig, TrainConfig, not_negative, positive
 from densebnn.registry import UserError
 
 __all__ = [
@@ -25,23 +26,13 @@ __all__ = [
     "PretrainConfig",
     "RunConfig",
     "SegmentationConfig",
+    "StageConfig",
+    "SummaryConfig",
     "TrainConfig",
     "identity",
 ]
 
 PRETRAINED = "resnet18-reactnet-rooms"
-
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise UserError(f"{name} must be positive, got {value}")
-
-
-def _not_negative(**values: float) -> None:
-    for name, value in values.items():
-        if not value >= 0:
-            raise UserError(f"{name} must be 0 or more, got {value}")
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,10 @@ class EncoderConfig(NetworkConfig):
     """The binary backbone under the decoder."""
 
     weights: str = PRETRAINED
-    """Pretrained weights: the name of some that come with the package, a .safetensors file, or none."""
+    """Pretrained weights: the name of some that come with the package, a .safetensors file, none, or with family a
+    released file."""
+    family: str | None = None
+    """Layout of a file that a method's authors released (docs/released.md); backbone and method follow from it."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +72,10 @@ class ContrastiveConfig:
 
     weight: float = 0.0
     """Factor of the term in the loss; 0 leaves it out."""
+    variant: Literal["self", "teacher"] = "self"
+    """Compare latent and binary activations of the network itself, or its last feature with a real-valued teacher's."""
+    teacher: str = ""
+    """Teacher of that variant: previous (the stage before), a weights file, torchvision/NAME or timm/NAME."""
     layers: str = "stages"
     """Compared binary layers: stages, all, or a shell pattern of layer names."""
     dim: int = 64
@@ -88,57 +86,44 @@ class ContrastiveConfig:
     """Each layer weighs this much more than the one before it."""
     mode: Literal["nce", "infonce"] = "nce"
     """Critic: noise-contrastive with a normaliser, or a cross-entropy."""
+    negatives: Literal["auto", "batch", "queue", "bank"] = "auto"
+    """The batch of all processes, a queue of past ones beside it, or a memory bank instead; auto is queue where it has
+    a size, else the batch for self and the bank for teacher."""
     queue: int = 0
     """Embeddings of past batches that join the negatives."""
+    bank_negatives: int = 4096
+    """Negatives that each step draws from the memory bank."""
+    momentum: float = 0.5
+    """Share of a row of the memory bank that survives an update."""
+    grid: int = 1
+    """Variant self: pool activations to grid x grid cells, each a sample."""
+    train_heads: bool = True
+    """Train the embeddings; without, variant teacher is as the authors released it."""
+    cache: bool = False
+    """Variant teacher: keep its feature of each sample from the first time on, whatever the augmentation does later."""
 
     def __post_init__(self) -> None:
-        _not_negative(**{"contrastive.weight": self.weight, "contrastive.queue": self.queue})
-        _positive(**{"contrastive.temperature": self.temperature, "contrastive.beta": self.beta})
-        _positive(**{"contrastive.dim": self.dim})
+        not_negative(**{"contrastive.weight": self.weight, "contrastive.queue": self.queue})
+        for name in ("temperature", "beta", "dim", "bank_negatives", "grid"):
+            positive(**{f"contrastive.{name}": getattr(self, name)})
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"contrastive.momentum must be in [0, 1), got {self.momentum}")
+        if self.negatives != "auto" and (self.queue > 0) != (self.negatives == "queue"):
+            raise UserError(
+                f"contrastive.queue and negatives queue belong together, got {self.queue} and {self.negatives}"
+            )
+        if self.grid > 1 and (self.variant == "teacher" or self.negatives == "bank"):
+            raise UserError(f"contrastive.grid is for the variant self without a bank, got {self.grid}")
+        if self.variant == "teacher" and self.weight and not self.teacher:
+            raise UserError("contrastive.variant teacher needs a contrastive.teacher; name one")
+        if self.variant == "self" and (self.teacher or self.cache):
+            raise UserError("contrastive.teacher and cache are for contrastive.variant teacher, got self")
 
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Training: AdamW, a linear warm-up, then a cosine to zero."""
-
-    steps: int = 600
-    """Optimizer steps."""
-    batch_size: int = 8
-    """Samples per step, over all processes together."""
-    lr: float = 2e-3
-    """Peak learning rate."""
-    weight_decay: float = 1e-4
-    """Decay of real-valued convolutions and linear layers; latent binary weights, norms and thresholds have none."""
-    warmup: float = 0.05
-    """Share of the steps in which the learning rate rises."""
-    clip: float = 0.0
-    """Largest norm of the gradient; 0 for no clipping."""
-    seed: int = 0
-    """Seed of everything random."""
-    checkpoint_every: int = 100
-    """Steps between checkpoints."""
-    eval_every: int = 0
-    """Steps between evaluations on the held-out split; 0 evaluates at the end alone."""
-
-    def __post_init__(self) -> None:
-        _positive(
-            **{
-                "train.steps": self.steps,
-                "train.batch_size": self.batch_size,
-                "train.lr": self.lr,
-                "train.checkpoint_every": self.checkpoint_every,
-            }
-        )
-        _not_negative(
-            **{
-                "train.weight_decay": self.weight_decay,
-                "train.clip": self.clip,
-                "train.seed": self.seed,
-                "train.eval_every": self.eval_every,
-            }
-        )
-        if not 0 <= self.warmup < 1:
-            raise UserError(f"train.warmup must be in [0, 1), got {self.warmup}")
+    @property
+    def uses_bank(self) -> bool:
+        """Whether negatives come from a memory bank."""
+        chosen = self.negatives == "auto" and self.variant == "teacher" and not self.queue
+        return chosen or self.negatives == "bank"
 
 
 @dataclass(frozen=True)
@@ -157,7 +142,7 @@ class RunConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        _not_negative(**{"run.workers": self.workers, "run.threads": self.threads})
+        not_negative(**{"run.workers": self.workers, "run.threads": self.threads})
 
 
 @dataclass(frozen=True)
@@ -253,7 +238,9 @@ class PretrainConfig:
     contrastive: ContrastiveConfig = field(default_factory=lambda: ContrastiveConfig(weight=0.05))
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=3000, batch_size=128))
+    train: StageConfig = field(default_factory=lambda: StageConfig(steps=3000, batch_size=128))
+    stages: tuple[StageConfig, ...] = field(default=(), metadata={"over": "train"})
+    """Stages of a recipe, each a section like train, from which it takes what it does not say; none is one stage."""
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -283,8 +270,29 @@ class EvalConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        _positive(batch_size=self.batch_size)
-        _not_negative(workers=self.workers, threads=self.threads)
+        positive(batch_size=self.batch_size)
+        not_negative(workers=self.workers, threads=self.threads)
+
+
+@dataclass(frozen=True)
+class SummaryConfig(NetworkConfig):
+    """Count the operations, parameters and bytes of a backbone, of a dense predictor on it, or of a run's network."""
+
+    run: Path | None = None
+    """Folder of a run, whose network is counted instead; may be given without the flag's name."""
+    decoder: str = "none"
+    """Decoder of segmentation_models_pytorch above the backbone, by name, or none for a classifier."""
+    outputs: int | None = None
+    """Classes or channels; by default 1000, 10 for backbones without stride in the first layer, 1 under a decoder."""
+    size: int | tuple[int, int] | None = None
+    """Side, or height and width, of the image; by default the run's, or 224, or 32 for those backbones."""
+    json: Path | None = None
+    """Also write it to this file, as JSON."""
+
+    def __post_init__(self) -> None:
+        sides = self.size if isinstance(self.size, tuple) else (self.size,)
+        positive(**{"size": min(side for side in sides if side is not None)} if self.size is not None else {})
+        positive(**{"outputs": self.outputs} if self.outputs is not None else {})
 
 
 Config = TypeVar("Config", FinetuneConfig, PretrainConfig)

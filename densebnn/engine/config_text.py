@@ -45,13 +45,14 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's safe dumper with lists on one line; it quotes the strings that `_Loader` would read as numbers."""
+    """PyYAML's safe dumper with plain lists on one line; it quotes strings that `_Loader` would read as numbers."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
     def represent_list(self, data: list[Any]) -> yaml.Node:
-        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+        sections = any(isinstance(item, Mapping) for item in data)
+        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=not sections)
 
 
 _Dumper.add_representer(list, _Dumper.represent_list)
@@ -83,10 +84,16 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
-    """Return `{"a": {"b": 1}}` as `{"a.b": 1}`; an empty section has no keys; `where` is named in errors."""
+    """Return `{"a": {"b": 1}}` as `{"a.b": 1}`, and `{"a": [{"b": 1}]}` as `{"a.0.b": 1}`.
+
+    An empty section has no keys; a list with anything else than sections that are not empty stays a value. `where` is
+    named in errors.
+    """
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         key = f"{prefix}{name}"
+        if isinstance(value, list) and value and all(isinstance(item, Mapping) and item for item in value):
+            value = {str(number): item for number, item in enumerate(value)}
         below = flatten(value, where, f"{key}.") if isinstance(value, Mapping) else {key: value}
         for twice in flat.keys() & below.keys():
             raise UserError(f"{where}: key {twice!r} stands twice; keep one of them")
@@ -95,7 +102,7 @@ def flatten(tree: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, 
 
 
 def to_text(tree: Mapping[str, Any]) -> str:
-    """Return a nested dict of plain values as YAML, keys in their given order, lists on one line."""
+    """Return a nested dict of plain values as YAML, keys in their given order, plain lists on one line."""
     return yaml.dump(
         dict(tree), Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=120
     )

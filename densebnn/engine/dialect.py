@@ -1,7 +1,8 @@
 """What a configuration class may hold, and how its values are checked: a small dialect of plain types.
 
-The dialect is int, float, bool, str, Path, Literal, tuples and unions of these, None, and nested frozen dataclasses.
-Nothing in it can name a class or a function, so reading a configuration never imports anything.
+The dialect is int, float, bool, str, Path, Literal, tuples and unions of these, None, nested frozen dataclasses, and
+tuples of these. Values stand under dotted keys, those of a tuple's items with their number: `stages.0.lr`. Nothing in
+it can name a class or a function, so reading a configuration never imports anything.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from densebnn.registry import UserError
 
-__all__ = ["Option", "build", "fits", "options_of", "spell"]
+__all__ = ["Option", "build", "find_option", "fits", "is_list", "known_keys", "options_of", "spell"]
 
 C = TypeVar("C")
 _PLAIN = (int, float, bool, str, Path, type(None), Ellipsis)
@@ -70,6 +71,35 @@ def options_of(config_class: type, prefix: str = "", defaults: Any = None) -> di
     return found
 
 
+def is_list(hint: Any) -> bool:
+    """Whether a type is a tuple of any number of configuration dataclasses."""
+    parts = get_args(hint)
+    return get_origin(hint) is tuple and parts[1:] == (...,) and dataclasses.is_dataclass(parts[0])
+
+
+def find_option(options: Mapping[str, Option], key: str) -> Option | None:
+    """Return the option that stands under a dotted key, also inside an item of a list; None if there is none."""
+    if key in options:
+        return options[key]
+    name, item, rest = _item(options, key)
+    return find_option(options_of(item, f"{name}."), f"{name}.{rest}") if item is not None else None
+
+
+def known_keys(options: Mapping[str, Option], key: str) -> list[str]:
+    """Return the keys that `key` could have been meant for: all, and those of the list's item that it speaks of."""
+    name, item, _ = _item(options, key)
+    return [*options, *(options_of(item, f"{name}.") if item is not None else ())]
+
+
+def _item(options: Mapping[str, Option], key: str) -> tuple[str, type | None, str]:
+    """Return "stages.0", the class of the items of `stages`, and "lr", for "stages.0.lr"; None if there is no such."""
+    for name, option in options.items():
+        number, _, rest = key[len(name) + 1 :].partition(".")
+        if key.startswith(f"{name}.") and is_list(option.hint) and number.isdecimal():
+            return f"{name}.{int(number)}", get_args(option.hint)[0], rest
+    return "", None, ""
+
+
 def _field_docs(config_class: type) -> dict[str, str]:
     """Return the string literals that stand under the fields of a class and of its bases."""
     docs: dict[str, str] = {}
@@ -89,6 +119,9 @@ def _field_docs(config_class: type) -> dict[str, str]:
 def _check_dialect(hint: Any, key: str) -> None:
     """Refuse types for which jsonargparse would import what a configuration names."""
     if get_origin(hint) is Literal or hint in _PLAIN:
+        return
+    if is_list(hint):
+        options_of(get_args(hint)[0], f"{key}.0.")
         return
     if get_origin(hint) not in (tuple, Union, types.UnionType):
         raise TypeError(f"configuration field {key!r}: {hint} is no plain type")
@@ -116,6 +149,8 @@ def spell(hint: Any) -> str:
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Literal:
         return " or ".join(repr(part) for part in parts)
+    if is_list(hint):
+        return "a list of sections that are not empty"
     if origin is tuple and parts[1:] == (...,):
         return f"a list [...] of {spell(parts[0])}"
     if origin is tuple:
@@ -129,6 +164,9 @@ def spell(hint: Any) -> str:
 def build(config_class: type[C], options: Mapping[str, Option], values: Mapping[str, Any], prefix: str = "") -> C:
     """Return the configuration object, nested ones first.
 
+    Items of a list take what is not given for them from the class's own defaults, or, if the metadata of the list's
+    field say `over`, from the section of that name beside it.
+
     Args:
         config_class: The class.
         options: Its `options_of`.
@@ -138,18 +176,29 @@ def build(config_class: type[C], options: Mapping[str, Option], values: Mapping[
     Raises:
         UserError: A required value is missing, or the class's `__post_init__` refuses the values.
     """
-    fields = {}
+    fields: dict[str, Any] = {}
+    hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
         key = f"{prefix}{field.name}"
-        if key in options:
+        if key not in options:
+            fields[field.name] = build(hints[field.name], options, values, f"{key}.")
+        elif is_list(hints[field.name]) and any(given.startswith(f"{key}.") for given in values):
+            item, base = get_args(hints[field.name])[0], fields.get(field.metadata.get("over", ""))
+            fields[field.name] = _build_items(item, values, key, base)
+        else:
             fields[field.name] = values.get(key, options[key].default)
             if fields[field.name] is dataclasses.MISSING:
                 raise UserError(f"--{key} is required: give it as a flag or in the configuration file")
-        else:
-            below = get_type_hints(config_class)[field.name]
-            fields[field.name] = build(below, options, values, f"{key}.")
     try:
         return config_class(**fields)
     except (UserError, ValueError) as error:
         named = not prefix or str(error).startswith(prefix)
         raise UserError(str(error) if named else f"{prefix[:-1]}: {error}") from error
+
+
+def _build_items(item_class: type[C], values: Mapping[str, Any], key: str, base: Any) -> tuple[C, ...]:
+    numbers = {int(given[len(key) + 1 :].partition(".")[0]) for given in values if given.startswith(f"{key}.")}
+    if missing := set(range(max(numbers))) - numbers:
+        raise UserError(f"{key}.{max(numbers)} is given, but {key}.{min(missing)} is not; they count from 0")
+    prefixes = [f"{key}.{number}." for number in sorted(numbers)]
+    return tuple(build(item_class, options_of(item_class, at, base), values, at) for at in prefixes)

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 
 from densebnn.atomic import write_json
-from densebnn.backbones import BACKBONES, find_weights
-from densebnn.binary import METHODS
 from densebnn.data import NYUDv2
 from densebnn.data.loading import eval_loader
 from densebnn.data.rooms import sample_rooms
@@ -19,6 +17,7 @@ from densebnn.dense import DensePredictor, find_decoder
 from densebnn.engine.cli import load
 from densebnn.engine.config import DenseDataConfig, EvalConfig, FinetuneConfig
 from densebnn.engine.config_text import read
+from densebnn.engine.encoders import check_encoder, load_encoder, resolved
 from densebnn.engine.evaluate import evaluate
 from densebnn.engine.objective import Objective, contrastive_term
 from densebnn.engine.panels import write_panels
@@ -46,12 +45,10 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     torch.manual_seed(config.train.seed)
     task = build_task(config, train_set)
     model = build_predictor(config, task)
-    if config.encoder.weights != "none":
-        model.load_encoder(find_weights(config.encoder.weights))
-    share = max(config.train.batch_size // runtime.world, 1)
+    load_encoder(model, config.encoder)
+    share = runtime.share(config.train.batch_size)
     model.check_input(config.data.size or train_set.frame_size, share)
-    term = contrastive_term(config.contrastive, model)
-    objective = Objective(model, task, term, config.contrastive.weight).to(runtime.device)
+    objective = Objective(model, task, contrastive_term(config.contrastive, model, len(train_set))).to(runtime.device)
 
     transform = DenseTrain(
         config.data.size,
@@ -124,11 +121,13 @@ def _trained(run: Path | None) -> tuple[FinetuneConfig, Path]:
 
 def _check_names(config: FinetuneConfig) -> None:
     """Refuse unknown names now: to open the data may take minutes of reading or rendering."""
-    BACKBONES[config.encoder.backbone], METHODS[config.encoder.method], DEPTH_LOSSES[config.depth.loss]
-    DEPTH_PROTOCOLS[config.depth.protocol], SEGMENTATION_PROTOCOLS[config.segmentation.protocol]
+    check_encoder(config.encoder)
+    (
+        DEPTH_LOSSES[config.depth.loss],
+        DEPTH_PROTOCOLS[config.depth.protocol],
+        SEGMENTATION_PROTOCOLS[config.segmentation.protocol],
+    )
     find_decoder(config.decoder.name)
-    if config.encoder.weights != "none":
-        find_weights(config.encoder.weights)
 
 
 def open_frames(config: FinetuneConfig, data: DenseDataConfig, split: str) -> NYUDv2:
@@ -169,10 +168,11 @@ def build_task(config: FinetuneConfig, frames: NYUDv2) -> Depth | Segmentation:
 
 def build_predictor(config: FinetuneConfig, task: Depth | Segmentation) -> DensePredictor:
     """Return the network for a task, with random weights."""
+    encoder = resolved(config.encoder)
     return DensePredictor(
-        backbone=config.encoder.backbone,
-        method=config.encoder.method,
-        variant=config.encoder.variant,
+        backbone=encoder.backbone,
+        method=encoder.method,
+        variant=encoder.variant,
         decoder=config.decoder.name,
         out_channels=task.out_channels,
         head=task.head(),

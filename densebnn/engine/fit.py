@@ -11,33 +11,27 @@ import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from densebnn.binary import broadcast
+from densebnn.binary import Diagnostics, broadcast, is_binary
 from densebnn.engine.checkpoint import Checkpoints
 from densebnn.engine.config import TrainConfig
-from densebnn.engine.objective import Objective, parameter_groups
+from densebnn.engine.objective import Objective
+from densebnn.engine.optimizer import learning_rate, make_optimizer, set_learning_rate
 from densebnn.engine.progress import Progress
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime, Signals, Terminated, seed_step
 
-__all__ = ["NonFiniteLoss", "fit", "learning_rate"]
+__all__ = ["NonFiniteLoss", "fit"]
 
 Batch = Mapping[str, Tensor]
+Parts = dict[str, Any]
+"""What a checkpoint restores, by name: modules and the optimizer."""
 
 
 class NonFiniteLoss(Exception):
     """The loss is NaN or infinite; the last checkpoint is from before that."""
-
-
-def learning_rate(step: int, train: TrainConfig) -> float:
-    """Return the learning rate of `step`: a linear warm-up to `train.lr`, then half a cosine to zero."""
-    warmup = max(round(train.warmup * train.steps), 1)
-    if step < warmup:
-        return train.lr * (step + 1) / warmup
-    return train.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(train.steps - warmup, 1)))
 
 
 def fit(
@@ -56,7 +50,7 @@ def fit(
         objective: on its device.
         loader_from: step -> batches from that step on, without end.
         train: the recipe.
-        steps_per_epoch: after how many steps `on_refresh` is broadcast.
+        steps_per_epoch: after how many steps `on_refresh` is broadcast, and what schedules call an epoch.
         run: where the log and the checkpoints go.
         runtime: this process among all.
         evaluate: figures on the held-out split, asked for every `train.eval_every` steps.
@@ -65,12 +59,11 @@ def fit(
         NonFiniteLoss: the loss of a step is NaN or infinite on any process.
         Terminated: a signal arrived; the state was saved after the step it arrived in.
     """
-    optimizer = torch.optim.AdamW(parameter_groups(objective, train.weight_decay), lr=train.lr, fused=True)
+    optimizer = make_optimizer(objective, train)
     checkpoints = Checkpoints(run.checkpoint_folder)
-    start = _resume(objective, optimizer, checkpoints, run)
-    if runtime.main:
-        moments = 2 * list(objective.parameters())  # what AdamW will hold
-        checkpoints.check_space({"objective": objective.state_dict(), "optimizer": moments})
+    diagnostics = Diagnostics(objective.model)
+    parts: Parts = {"objective": objective, "optimizer": optimizer, "diagnostics": diagnostics}
+    start = _resume(parts, checkpoints, run, runtime)
     wrapped = _distribute(objective, runtime)
     objective.train()
     with Signals() as signals, Progress(train.steps, start, rank=runtime.rank) as progress:
@@ -78,12 +71,13 @@ def fit(
             if step % steps_per_epoch == 0:
                 broadcast(objective, "on_refresh")
             broadcast(objective, "on_progress", step / train.steps)
-            rate = learning_rate(step, train)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            rate = learning_rate(step, train, steps_per_epoch)
+            set_learning_rate(optimizer, rate)
 
             seed_step(train.seed, step, runtime.rank)
-            losses = wrapped({name: tensor.to(runtime.device, non_blocking=True) for name, tensor in batch.items()})
+            watched = _diagnosed(step, train, runtime)
+            with diagnostics.watch(watched), objective.watch(watched), runtime.autocast(train.precision):
+                losses = wrapped({name: tensor.to(runtime.device, non_blocking=True) for name, tensor in batch.items()})
             figures = {name: loss.item() for name, loss in losses.items()}
             if runtime.all_ranks_agree(not all(map(math.isfinite, figures.values()))):
                 raise NonFiniteLoss(_non_finite(figures, step, batch, run))
@@ -96,7 +90,8 @@ def fit(
             broadcast(objective, "on_stepped")
 
             done = step + 1
-            record: dict[str, Any] = {"step": done, "lr": rate, **figures}
+            seen = {"diagnostics": diagnostics.report(), "terms": objective.report()}
+            record = {"step": done, "lr": rate, **figures, **{name: part for name, part in seen.items() if part}}
             if train.eval_every and done % train.eval_every == 0 and done < train.steps:
                 record["eval"] = dict(evaluate())
                 objective.train()
@@ -106,27 +101,34 @@ def fit(
             run.log(record, sync=saving)
             progress.update(done, figures)
             if saving:
-                _save(objective, optimizer, checkpoints, done, runtime)
+                _save(parts, checkpoints, done, runtime)
             if stop:
                 raise Terminated(signals.received or signal.SIGTERM)
 
 
-def _resume(objective: Objective, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints, run: RunFolder) -> int:
+def _diagnosed(step: int, train: TrainConfig, runtime: Runtime) -> bool:
+    """Whether this process reports on the binary layers in this step: the one that writes, now and then and at last."""
+    every = train.diagnostics_every
+    return runtime.main and every > 0 and (step % every == 0 or step == train.steps - 1)
+
+
+def _resume(parts: Parts, checkpoints: Checkpoints, run: RunFolder, runtime: Runtime) -> int:
+    if runtime.main:
+        moments = 2 * list(parts["objective"].parameters())  # what Adam will hold
+        checkpoints.check_space({"objective": parts["objective"].state_dict(), "optimizer": moments})
     loaded = checkpoints.latest()
     if loaded is None:
         run.truncate_log(0)
         return 0
-    objective.load_state_dict(loaded.state["objective"])
-    optimizer.load_state_dict(loaded.state["optimizer"])
+    for name, part in parts.items():
+        part.load_state_dict(loaded.state[name])
     run.truncate_log(loaded.step)
     return loaded.step
 
 
-def _save(
-    objective: Objective, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints, step: int, runtime: Runtime
-) -> None:
+def _save(parts: Parts, checkpoints: Checkpoints, step: int, runtime: Runtime) -> None:
     if runtime.main:
-        checkpoints.save(step, {"objective": objective.state_dict(), "optimizer": optimizer.state_dict()})
+        checkpoints.save(step, {name: part.state_dict() for name, part in parts.items()})
     runtime.barrier()
 
 
@@ -134,7 +136,16 @@ def _distribute(objective: Objective, runtime: Runtime) -> nn.Module:
     if not runtime.distributed:
         return objective
     devices = [runtime.local_rank] if runtime.device.type == "cuda" else None
-    return DistributedDataParallel(objective, device_ids=devices)
+    # Queues and banks are the same on all processes anyway, and too large to be sent at every step.
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, _same_everywhere(objective))
+    # Layers that are not binary leave their binarizers' parameters out.
+    return DistributedDataParallel(objective, device_ids=devices, find_unused_parameters=not is_binary(objective))
+
+
+def _same_everywhere(objective: Objective) -> list[str]:
+    """Return the names of the buffers that need no broadcast."""
+    owners = [(name, module) for name, module in objective.named_modules() if getattr(module, "same_everywhere", False)]
+    return [f"{owner}.{name}" for owner, module in owners for name, _ in module.named_buffers(recurse=False)]
 
 
 def _non_finite(figures: Mapping[str, float], step: int, batch: Batch, run: RunFolder) -> str:

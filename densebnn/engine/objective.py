@@ -1,18 +1,33 @@
-"""The objective: network, task and piled-up term in one module, so that one wrapper synchronises all of them."""
+"""The objective: network, task and piled-up terms in one module, so that one wrapper synchronises all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
-from densebnn.binary import BinaryConv2d
-from densebnn.contrastive import ContrastiveMI, activation_pairs
+from densebnn.contrastive import ContrastiveMI, TeacherMI
 from densebnn.engine.config import ContrastiveConfig
+from densebnn.registry import UserError
 from densebnn.tasks import Task
 
-__all__ = ["Objective", "contrastive_term", "parameter_groups"]
+__all__ = ["Objective", "Term", "contrastive_term"]
+
+
+class Term(Protocol):
+    """A further loss term: a module that watches the network's forward pass, and then turns what it saw into a loss.
+
+    One that has an attribute `observed` finds it set to an empty dictionary now and then, and fills in figures by layer
+    for the log. Modules with a true `same_everywhere` promise that their buffers are the same on all processes.
+    """
+
+    def watch(self, model: nn.Module, batch: Mapping[str, Tensor]) -> AbstractContextManager[Any]:
+        """Return a context in which `model` is called once on `batch["image"]`; it yields what `forward` takes."""
+
+    def __call__(self, seen: Any) -> Tensor:
+        """Return the loss, a scalar."""
 
 
 class Objective(nn.Module):
@@ -21,48 +36,93 @@ class Objective(nn.Module):
     Args:
         model: image -> prediction.
         task: its loss.
-        contrastive: the term that is added, if any.
-        weight: its factor.
+        terms: name -> (a `Term` that is a module, its factor in the loss).
+        task_weight: factor of the task's loss; with 0 the loss is still told, but has no part in the gradient.
     """
 
     def __init__(
-        self, model: nn.Module, task: Task, contrastive: ContrastiveMI | None = None, weight: float = 0.0
+        self,
+        model: nn.Module,
+        task: Task,
+        terms: Mapping[str, tuple[nn.Module, float]] | None = None,
+        task_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.task = task
-        self.contrastive = contrastive
-        self.weight = weight
+        self.task_weight = task_weight
+        self.terms = nn.ModuleDict({name: term for name, (term, _) in (terms or {}).items()})
+        self.weights = {name: weight for name, (_, weight) in (terms or {}).items()}
+        self._watched, self._shares = False, dict[str, Tensor]()
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the scalars `loss` (to minimise), the task's own under its name, and `contrastive` if there is one."""
-        if self.contrastive is None:
+        """Return the scalars `loss` (to minimise), and the task's own and each term's under their names."""
+        with ExitStack() as stack:
+            terms = {name: cast(Term, term) for name, term in self.terms.items()}
+            seen = {name: stack.enter_context(term.watch(self.model, batch)) for name, term in terms.items()}
             task_loss = self.task.loss(self.model(batch["image"]), batch)
-            return {"loss": task_loss, self.task.name: task_loss}
-        with activation_pairs(self.model, self.contrastive.layers) as pairs:
-            task_loss = self.task.loss(self.model(batch["image"]), batch)
-        term = self.contrastive(pairs)
-        return {"loss": task_loss + self.weight * term, self.task.name: task_loss, "contrastive": term}
+        losses = {name: term(seen[name]) for name, term in terms.items()}
+        parts = [self.weights[name] * loss for name, loss in losses.items()]
+        if self.task_weight:
+            parts.insert(0, task_loss if self.task_weight == 1 else self.task_weight * task_loss)
+        total = sum(parts[1:], parts[0])
+        if self._watched:
+            self._shares = {name: self.weights[name] * loss.detach() / total.detach() for name, loss in losses.items()}
+        return {"loss": total, self.task.name: task_loss, **losses}
+
+    @contextmanager
+    def watch(self, on: bool = True) -> Iterator[None]:
+        """Let the forward pass inside collect what `report` tells; not if `on` is false."""
+        self._watched = on
+        observers: list[Any] = [term for term in self.terms.values() if hasattr(term, "observed")]
+        for term in observers:
+            term.observed = {} if on else None
+        try:
+            yield
+        finally:
+            self._watched = False
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Return, for each term, its `share` of the total loss, and the figures of its own `layers` if it has any.
+
+        They are those of the forward pass that was watched last, and are forgotten.
+        """
+        told: dict[str, dict[str, Any]] = {name: {"share": share.item()} for name, share in self._shares.items()}
+        for name, figures in told.items():
+            term: Any = self.terms[name]
+            if getattr(term, "observed", None):
+                figures["layers"], term.observed = term.observed, None
+        self._shares = {}
+        return told
 
 
-def contrastive_term(config: ContrastiveConfig, model: nn.Module) -> ContrastiveMI | None:
-    """Return the contrastive term for `model`, or None where its weight is 0."""
-    settings = asdict(config)
-    return ContrastiveMI(model, **settings) if settings.pop("weight") else None
+def contrastive_term(
+    config: ContrastiveConfig, model: nn.Module, samples: int = 0, teacher: nn.Module | None = None
+) -> dict[str, tuple[nn.Module, float]]:
+    """Return the contrastive term for `model` as an entry of an objective's terms, none where its weight is 0.
 
+    Args:
+        config: of the term.
+        model: the network.
+        samples: in the training set, for a memory bank or a cache.
+        teacher: of the variant `teacher`, on its device.
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Split parameters by role: weights of real-valued convolutions and linear layers decay, everything else does not.
-
-    Latent binary weights do not, because their size carries no information beyond the sign and the mean.
+    Raises:
+        UserError: settings that do not fit the network, or a missing teacher.
     """
-    decayed = {
-        id(layer.weight)
-        for layer in module.modules()
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not isinstance(layer, BinaryConv2d)
+    if not config.weight:
+        return {}
+    shared = {
+        name: getattr(config, name)
+        for name in ("dim", "temperature", "mode", "queue", "bank_negatives", "momentum", "train_heads")
     }
-    parameters = list(module.parameters())
-    return [
-        {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
-    ]
+    shared["bank"] = samples if config.uses_bank else 0
+    if config.uses_bank and not samples:
+        raise UserError("contrastive.negatives bank needs the number of training samples")
+    if config.variant == "self":
+        term: nn.Module = ContrastiveMI(model, layers=config.layers, beta=config.beta, grid=config.grid, **shared)
+    elif teacher is None:
+        raise UserError("contrastive.variant teacher is for pretrain_cls.py; use self here")
+    else:
+        term = TeacherMI(model, teacher, config.teacher, cache=samples if config.cache else 0, **shared)
+    return {"contrastive": (term, config.weight)}

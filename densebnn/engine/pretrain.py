@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
+from torch import nn
 
-from densebnn.backbones import BACKBONES, create_backbone, rehearse, save_backbone
-from densebnn.binary import METHODS
+from densebnn.backbones import BACKBONES, Backbone, create_backbone, rehearse, save_backbone
+from densebnn.binary import METHODS, set_modes
 from densebnn.data.images import IMAGE_DATASETS, open_image_dataset
 from densebnn.data.transforms import ClassEval, ClassTrain
-from densebnn.engine.config import PretrainConfig
+from densebnn.engine.config import PretrainConfig, StageConfig
+from densebnn.engine.distillation import Distillation
+from densebnn.engine.initialize import initialize
 from densebnn.engine.objective import Objective, contrastive_term
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
-from densebnn.engine.session import Data, open_run, read_report, train_and_evaluate
+from densebnn.engine.session import Data, open_run, read_report
+from densebnn.engine.stages import Built, check_stages, source_of, stages_of, train_stages
+from densebnn.engine.teachers import load_network, open_teacher
+from densebnn.registry import UserError
 from densebnn.tasks import Classification
+from densebnn.weights import save_weights
 
 __all__ = ["pretrain"]
 
@@ -24,7 +33,8 @@ __all__ = ["pretrain"]
 def pretrain(config: PretrainConfig, runtime: Runtime) -> tuple[RunFolder, dict[str, Any]]:
     """Carry out a run of pretraining, or go on with it, or look up what it ended with; return its folder and report.
 
-    The folder ends with `backbone.safetensors`, at one bit per binary weight.
+    The folder ends with `backbone.safetensors`, at one bit per binary weight; with `weights.safetensors` instead if the
+    last stage has real-valued weights.
 
     Raises:
         UserError: something in the configuration, the data or the run folder is for the user to mend.
@@ -34,33 +44,85 @@ def pretrain(config: PretrainConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     IMAGE_DATASETS[source.name], BACKBONES[network.backbone], METHODS[network.method]
     train_set = open_image_dataset(source.name, source.path, "train")
     test_set = open_image_dataset(source.name, source.path, "val")
-    torch.manual_seed(config.train.seed)
-    classes = len(train_set.class_names)
-    model = create_backbone(network.backbone, method=network.method, variant=network.variant, num_classes=classes)
-    term = contrastive_term(config.contrastive, model)
-    task = Classification(classes, config.label_smoothing)
-    objective = Objective(model, task, term, config.contrastive.weight).to(runtime.device)
-    share = max(config.train.batch_size // runtime.world, 1)
-    rehearse(model, f"backbone {network.backbone}", share, (source.size, source.size))
-
     train_transform = ClassTrain(
         source.size, scale=source.scale, flip=source.flip, color=source.color, pad_crop=source.pad_crop
     )
     data = Data(train_set, test_set, train_transform, ClassEval(source.size, resize=source.resize))
+    stages = stages_of(config)
+    with runtime.main_first():  # teachers may be downloaded
+        check_stages(stages, len(train_set.class_names), source.size, len(train_set))
+
+    def build(stage: StageConfig, previous: Path | None) -> Built:
+        return _built(config, stage, previous, train_set.class_names, len(train_set), runtime)
+
+    first = build(stages[0], None)
+    share = runtime.share(min(stage.batch_size for stage in stages))
+    rehearse(first[0].model, f"backbone {network.backbone}", share, (source.size, source.size))
     with open_run(config, f"pretrain-{source.name}", data, runtime) as run:
         if run.finished:
             return run, read_report(run)
-        report = train_and_evaluate(objective, data, config.train, config.run, run, runtime)
-        report["stem"] = model.spec.stem
+        report, weights = train_stages(config, build, first, data, run, runtime)
+        model = cast(Backbone, first[0].model) if weights is None else load_network(weights)
         if runtime.main:
-            card = {
-                "variant": network.variant,
-                "data": source.name,
-                "class_names": list(train_set.class_names),
-                "contrastive": asdict(config.contrastive),
-                **{key: report[key] for key in ("figures", "train_samples", "test_samples", "steps", "seconds")},
-            }
-            save_backbone(run.path / "backbone.safetensors", model, card)
+            _save(run, model, config, report)
             run.write_report(report)
         runtime.barrier()
         return run, report
+
+
+def _built(
+    config: PretrainConfig,
+    stage: StageConfig,
+    previous: Path | None,
+    class_names: tuple[str, ...],
+    samples: int,
+    runtime: Runtime,
+) -> Built:
+    """Return the objective of a stage, and its part of the report."""
+    network, classes = config.network, len(class_names)
+    torch.manual_seed(stage.seed)
+    model = create_backbone(network.backbone, method=network.method, variant=network.variant, num_classes=classes)
+    set_modes(model, weights=stage.weights, activations=stage.activations)
+    terms = {}
+    if stage.activations == "binary" and config.contrastive.weight:
+        named = (config.contrastive.teacher,) if config.contrastive.variant == "teacher" else ()
+        teacher = next(iter(_teachers(named, previous, classes, config, runtime)), None)
+        terms = contrastive_term(config.contrastive, model, samples, teacher)
+    path = source_of(stage, previous)
+    told: dict[str, Any] = {}
+    if path is not None:
+        told["init"] = initialize(model, stage.init, path)
+    if stage.teachers:
+        teachers = _teachers(stage.teachers, previous, classes, config, runtime)
+        distillation = Distillation(stage.losses, teachers, stage.teachers)
+        terms["distillation"] = (distillation, 1.0)
+        told["teachers"] = dict(zip(stage.teachers, distillation.fingerprint.split(), strict=True))
+    objective = Objective(model, Classification(classes, config.label_smoothing), terms, stage.losses.cross_entropy)
+    told["card"] = {
+        "backbone": network.backbone,
+        "method": network.method,
+        "variant": network.variant,
+        "data": config.data.name,
+        "class_names": list(class_names),
+    }
+    return objective.to(runtime.device), told
+
+
+def _teachers(
+    given: Sequence[str], previous: Path | None, classes: int, config: PretrainConfig, runtime: Runtime
+) -> list[nn.Module]:
+    if previous is None and "previous" in given:
+        raise UserError("the first stage has no previous one that could be a teacher; name another")
+    names = [str(previous) if name == "previous" else name for name in given]
+    return [open_teacher(name, classes, config.data.size).to(runtime.device) for name in names]
+
+
+def _save(run: RunFolder, model: Backbone, config: PretrainConfig, report: dict[str, Any]) -> None:
+    told = {key: report[key] for key in ("figures", "train_samples", "test_samples", "steps", "seconds")}
+    last = stages_of(config)[-1]
+    modes = {"weights": last.weights, "activations": last.activations}
+    card = {**report["card"], **modes, "contrastive": asdict(config.contrastive), **told}
+    if last.weights == "binary":
+        save_backbone(run.path / "backbone.safetensors", model, card)
+    else:
+        save_weights(run.path / "weights.safetensors", model.state_dict(), card)

@@ -22,6 +22,7 @@ class Progress:
         start: Steps that were finished before, in a resumed run; they do not count in the speed.
         rank: Only rank 0 shows anything.
         label: What is being done.
+        unit: What is counted.
         seconds: Where there is no terminal (or `TERM=dumb`), at most one line in so many seconds, and the last one.
 
     Example:
@@ -29,8 +30,17 @@ class Progress:
         ...     progress.update(1, {"loss": 0.7})
     """
 
-    def __init__(self, total: int, start: int = 0, *, rank: int = 0, label: str = "train", seconds: float = 10) -> None:
-        self._total, self._start, self._label, self._seconds = total, start, label, seconds
+    def __init__(
+        self,
+        total: int,
+        start: int = 0,
+        *,
+        rank: int = 0,
+        label: str = "train",
+        unit: str = "steps",
+        seconds: float = 10,
+    ) -> None:
+        self._total, self._start, self._label, self._unit, self._seconds = total, start, label, unit, seconds
         self._began = self._shown = time.monotonic()
         self._bar: Any = None
         self._silent = rank != 0 or sys.stderr is None or sys.stderr.closed
@@ -77,7 +87,12 @@ class Progress:
         left = round((self._total - done) / speed) if speed > 0 else 0
         share = round(100 * done / max(self._total, 1))
         clock = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
-        parts = [f"{self._label} {done}/{self._total} ({share} %)", f"{speed:.3g} steps/s", f"{clock} left", text]
+        parts = [
+            f"{self._label} {done}/{self._total} ({share} %)",
+            f"{speed:.3g} {self._unit}/s",
+            f"{clock} left",
+            text,
+        ]
         return ", ".join(part for part in parts if part)
 
 

@@ -28,6 +28,7 @@ _OURS = (
     "metrics.jsonl",
     "report.json",
     "panels.png",
+    "diagnostics.png",
     "weights.safetensors",
     "backbone.safetensors",
     "eval-*.json",
@@ -197,7 +198,7 @@ class RunFolder:
     def _start(self, config_text: str, overwrite: bool, may_differ: Collection[str]) -> None:
         remove_stale(self.path)
         if overwrite:
-            for pattern in _OURS:
+            for pattern in (*(f"stage-*/{inside}" for inside in _OURS), *_OURS):
                 for file in self.path.glob(pattern):
                     file.unlink()
         if not self.config_path.exists():

@@ -47,6 +47,26 @@ class Runtime:
         """Whether this is the process that writes."""
         return self.rank == 0
 
+    def resolve_precision(self, precision: str) -> str:
+        """Return fp32 or bf16; `auto` is bf16 where the device computes it natively, not by emulation."""
+        if precision != "auto":
+            return precision
+        if self.device.type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            asks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+            native = any(ask is not None and ask() for ask in asks)
+        return "bf16" if native else "fp32"
+
+    def autocast(self, precision: str) -> torch.autocast:
+        """Return the context in which a network's forward pass has that precision."""
+        enabled = self.resolve_precision(precision) == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def share(self, batch_size: int) -> int:
+        """Return how many samples of a batch over all processes are this one's, at least 1."""
+        return max(batch_size // self.world, 1)
+
     def barrier(self) -> None:
         """Wait until every process has come here."""
         if self.distributed:

@@ -6,21 +6,23 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from densebnn.data.loading import TrainBatches, eval_loader, train_loader
 from densebnn.engine.cli import dump
 from densebnn.engine.config import Config, RunConfig, TrainConfig, identity
+from densebnn.engine.diagnostics_plot import write_diagnostics
 from densebnn.engine.evaluate import evaluate
 from densebnn.engine.fit import fit
 from densebnn.engine.objective import Objective
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
+from densebnn.registry import UserError
 from densebnn.weights import fingerprint
 
-__all__ = ["Data", "open_run", "read_report", "train_and_evaluate"]
+__all__ = ["Data", "open_folder", "open_run", "read_report", "train_and_evaluate", "with_steps"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,16 @@ def open_run(config: Config, kind: str, data: Data, runtime: Runtime) -> RunFold
         UserError: the folder is in use, or holds something else; or the batches cannot be made of `data`, which is
             better known before there is a folder.
     """
-    TrainBatches(len(data.train_set), config.train.batch_size, config.train.seed, world=runtime.world)
+    for train in (config.train, *getattr(config, "stages", ())):
+        TrainBatches(len(data.train_set), train.batch_size, train.seed, world=runtime.world)
     text = dump(identity(config))
-    path = config.run.out or default_folder(kind, text)
+    return open_folder(config.run.out or default_folder(kind, text), text, runtime, overwrite=config.run.overwrite)
+
+
+def open_folder(path: Path, text: str, runtime: Runtime, *, overwrite: bool = False) -> RunFolder:
+    """Open a run folder, given its configuration as text; every rank but the first gets a view that does not write."""
     with runtime.main_first():
-        return RunFolder.open(path, text, overwrite=config.run.overwrite) if runtime.main else RunFolder.attach(path)
+        return RunFolder.open(path, text, overwrite=overwrite) if runtime.main else RunFolder.attach(path)
 
 
 def default_folder(kind: str, config_text: str) -> Path:
@@ -52,10 +59,30 @@ def default_folder(kind: str, config_text: str) -> Path:
     return Path("runs") / f"{kind}-{hashlib.sha256(config_text.encode()).hexdigest()[:8]}"
 
 
+Train = TypeVar("Train", bound=TrainConfig)
+
+
+def with_steps(train: Train, samples: int) -> Train:
+    """Return `train` with the number of steps that its epochs have on so many samples.
+
+    Raises:
+        UserError: the schedule leaves no step with a learning rate.
+    """
+    steps_per_epoch = max(samples // train.batch_size, 1)
+    steps = train.epochs * steps_per_epoch or train.steps
+    if train.schedule == "linear_idle_end" and steps <= steps_per_epoch:
+        raise UserError(
+            "train.schedule linear_idle_end leaves nothing for the last epoch, and there is only one: "
+            "raise train.epochs or train.steps, or choose linear"
+        )
+    return replace(train, steps=steps)
+
+
 def train_and_evaluate(
     objective: Objective, data: Data, train: TrainConfig, how: RunConfig, run: RunFolder, runtime: Runtime
 ) -> dict[str, Any]:
     """Train to the end, then return the report: figures on the held-out split, time, and the weights' fingerprint."""
+    train = with_steps(train, len(data.train_set))
     place = {"workers": how.workers, "rank": runtime.rank, "world": runtime.world}
 
     def batches_from(step: int) -> Any:
@@ -70,7 +97,7 @@ def train_and_evaluate(
         )
 
     def figures() -> dict[str, Any]:
-        share = max(train.batch_size // runtime.world, 1)
+        share = runtime.share(train.batch_size)
         loader = eval_loader(data.test_set, data.eval_transform, batch_size=share, **place)
         return evaluate(objective.model, objective.task, loader, runtime)
 
@@ -84,6 +111,8 @@ def train_and_evaluate(
         runtime=runtime,
         evaluate=figures,
     )
+    if runtime.main:
+        write_diagnostics(run.path / "diagnostics.png", run.records())
     return {
         "task": objective.task.name,
         "headline": objective.task.headline,
@@ -91,6 +120,7 @@ def train_and_evaluate(
         "train_samples": len(data.train_set),
         "test_samples": len(data.test_set),
         "steps": train.steps,
+        "precision": runtime.resolve_precision(train.precision),
         "seconds": round(time.monotonic() - started, 1),
         "parameters": sum(parameter.numel() for parameter in objective.model.parameters()),
         "weights_sha256": fingerprint(objective.model),

@@ -5,6 +5,12 @@ from densebnn.tasks.classification import Classification, ClassificationMetrics
 from densebnn.tasks.confusion import SegmentationMetrics
 from densebnn.tasks.depth import BoundedDepth, Depth
 from densebnn.tasks.depth_metrics import DepthMetrics
+from densebnn.tasks.distillation import (
+    attention_matching,
+    logit_distillation,
+    mixed_distillation,
+    soft_cross_entropy,
+)
 from densebnn.tasks.losses import DEPTH_LOSSES
 from densebnn.tasks.protocols import DEPTH_PROTOCOLS, SEGMENTATION_PROTOCOLS, Crop, DepthProtocol, Protocol
 from densebnn.tasks.segmentation import Segmentation
@@ -26,4 +32,8 @@ __all__ = [
     "SegmentationMetrics",
     "Task",
     "TaskMetrics",
+    "attention_matching",
+    "logit_distillation",
+    "mixed_distillation",
+    "soft_cross_entropy",
 ]

@@ -1,47 +1,50 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from densebnn.backbones import BACKBONES, create_backbone
-from densebnn.binary import METHODS, BinaryConv2d
+from densebnn.backbones import create_backbone
+from densebnn.binary import METHODS, BinaryConv2d, create_method
 from densebnn.contrastive import binary_layers
-from densebnn.registry import UserError
-
-# 3x3 convolutions between the stem and the classifier, times their weights
-BINARY_WEIGHTS = {"resnet18": 10_985_472, "resnet34": 21_086_208, "resnet20": 267_264, "resnet18_cifar": 10_985_472}
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", BACKBONES)
-def test_shapes_counts_and_what_stays_real(name, method):
-    backbone = create_backbone(name, method=method, num_classes=7)
-    size = 64 if backbone.spec.stem == "imagenet" else 32
-    assert backbone.eval()(torch.randn(2, 3, size, size)).shape == (2, 7)
-    binary = list(binary_layers(backbone, "all").values())
-    assert sum(conv.weight.numel() for conv in binary) == BINARY_WEIGHTS[name]
-    assert all(conv.kernel_size == (3, 3) for conv in binary)
+def test_shapes_and_what_stays_real(method):
+    backbone = create_backbone("resnet20", method=method, num_classes=7)
+    with torch.no_grad():
+        assert backbone.eval()(torch.randn(2, 3, 16, 16)).shape == (2, 7)
+    spatial = [conv for conv in binary_layers(backbone, "all").values() if conv.kernel_size == (3, 3)]
+    assert sum(conv.weight.numel() for conv in spatial) == 267_264
     assert not isinstance(backbone.stem.conv, BinaryConv2d)
-    strides = [size // feature.shape[-1] for feature in backbone.features(torch.randn(1, 3, size, size))]
-    assert strides == ([2, 4, 8, 16, 32] if backbone.spec.stem == "imagenet" else [1, 1, 2, 4, 8][: len(strides)])
 
 
-@pytest.mark.parametrize("size", [(65, 97), (33, 64)])
-def test_odd_sizes_round_up_everywhere(size):
-    backbone = create_backbone("resnet18", num_classes=0).eval()
-    features = backbone.features(torch.randn(1, 3, *size))
-    for level, feature in enumerate(features, start=1):
-        assert tuple(feature.shape[2:]) == tuple(-(-side // 2**level) for side in size)
+def test_binary_shortcuts_add_their_weights():
+    with torch.device("meta"):
+        backbone = create_backbone("resnet18_cifar", method="siman", num_classes=10)
+    weights = sum(conv.weight.numel() for conv in binary_layers(backbone, "all").values())
+    assert weights == 11_157_504
+
+
+def test_an_order_of_several_words_runs_through_the_stages():
+    method = create_method("reactnet")
+    method = replace(method, block=replace(method.block, order="CN+P CN+"))
+    backbone = create_backbone("resnet20", method=method)
+    assert ["P" in block.orders[0] for stage in backbone.stages for block in stage] == [True, False] * 9
+
+
+def test_real2binary_prescribes_its_layout_to_every_method():
+    backbone = create_backbone("real2binary_resnet18", method="bireal", num_classes=0)
+    assert {order for stage in backbone.stages for block in stage for order in block.orders} == {"NCP+"}
+    assert isinstance(backbone.stem.nonlinearity, torch.nn.PReLU)
+
+
+def test_real2binary_is_what_its_method_makes_of_resnet18():
+    pair = [create_backbone(name, method="real2binary").eval() for name in ("resnet18", "real2binary_resnet18")]
+    pair[1].load_state_dict(pair[0].state_dict())
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(pair[0](x), pair[1](x))
 
 
 def test_no_classifier_gives_pooled_features():
     assert create_backbone("resnet20", num_classes=0)(torch.randn(2, 3, 32, 32)).shape == (2, 64)
-
-
-@pytest.mark.parametrize(("name", "arguments"), [("resnet17", {}), ("resnet20", {"num_classes": -1})])
-def test_wrong_arguments(name, arguments):
-    with pytest.raises(UserError):
-        create_backbone(name, **arguments)
-
-
-def test_pad_value_reaches_every_binary_layer():
-    backbone = create_backbone("resnet20", pad_value=1)
-    assert {conv.pad_value for conv in binary_layers(backbone, "all").values()} == {1}

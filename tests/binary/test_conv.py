@@ -1,14 +1,11 @@
 import copy
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from densebnn.binary import METHODS, BinaryConv2d, broadcast, create_method
+from densebnn.binary import BinaryConv2d
 from densebnn.registry import UserError
-
-EVERY = [(name, variant) for name in METHODS for variant in ("as_paper", "as_released")]
 
 
 @pytest.mark.parametrize("pad_value", [-1, 0, 1])
@@ -44,49 +41,6 @@ def test_wrong_arguments_are_one_line(arguments):
     assert "\n" not in str(caught.value)
     if arguments.get("method") == "reactent":
         assert "did you mean 'reactnet'" in str(caught.value)
-
-
-@pytest.mark.parametrize(("method", "variant"), EVERY)
-def test_every_method_binarizes_both_sides_and_learns(method, variant):
-    torch.manual_seed(0)
-    conv = BinaryConv2d(8, 8, 3, padding=1, method=method, variant=variant)
-    x = torch.randn(4, 8, 6, 6, requires_grad=True)
-    assert set(conv.binarize_input(x).sign.unique().tolist()) == {-1.0, 1.0}
-    assert set(conv.binarize_weight(conv.weight).sign.unique().tolist()) == {-1.0, 1.0}
-    target, losses = torch.randn(4, 8, 6, 6), []
-    optimizer = torch.optim.Adam(conv.parameters(), lr=3e-3)
-    for step in range(60):
-        broadcast(conv, "on_progress", step / 60)
-        loss = F.mse_loss(conv(x) / 4, target)
-        optimizer.zero_grad()
-        loss.backward()
-        broadcast(conv, "on_grads_ready")
-        optimizer.step()
-        broadcast(conv, "on_stepped")
-        losses.append(loss.item())
-    assert np.mean(losses[-5:]) < 0.97 * np.mean(losses[:5])
-    assert x.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize(("method", "variant"), EVERY)
-def test_every_method_exports_copies_and_survives_bfloat16(method, variant):
-    torch.manual_seed(0)
-    conv = BinaryConv2d(4, 4, 3, padding=1, method=method, variant=variant).eval()
-    x = torch.randn(1, 4, 6, 6)
-    with torch.no_grad():
-        exported = torch.export.export(conv, (x,)).module()(x)
-        torch.testing.assert_close(exported, conv(x))
-        torch.testing.assert_close(copy.deepcopy(conv)(x), conv(x))
-        with torch.autocast("cpu", torch.bfloat16):
-            half = conv(x)
-    assert (half.float() - conv(x)).abs().max() < 0.05 * conv(x).abs().max()
-
-
-def test_the_card_of_every_method_is_its_docstring():
-    for name, build in METHODS.items():
-        assert build.__doc__, name
-        assert "tatic at inference" in build.__doc__ or "dynamic at inference" in build.__doc__, name
-        assert create_method(name).name == name
 
 
 def test_k_map_is_the_local_mean_magnitude():

@@ -15,9 +15,9 @@ def model():
     return create_backbone("resnet20", num_classes=4)
 
 
-def collect(model, batch=6, seed=1):
+def collect(model, batch=6, seed=1, layers="stages"):
     torch.manual_seed(seed)
-    with activation_pairs(model) as pairs:
+    with activation_pairs(model, layers) as pairs:
         model(torch.randn(batch, 3, 32, 32))
     return pairs
 
@@ -113,8 +113,75 @@ def test_a_queue_adds_past_samples_and_lives_in_buffers(model):
     assert mi.state_dict()["critics.0.queue.pushed"].item() == 12
 
 
+def test_cells_of_an_image_are_samples_but_no_negatives_of_each_other(model):
+    mi = ContrastiveMI(model, layers="stages.1.0.*", grid=2, mode="infonce")
+    plain = ContrastiveMI(model, layers="stages.1.0.*", mode="infonce")
+    plain.load_state_dict(mi.state_dict())
+    pairs = collect(model, layers=mi.layers)
+    name = mi.layers[-1]
+    cells = {
+        key: Pair(*(torch.nn.functional.adaptive_avg_pool2d(side, 2) for side in pair)) for key, pair in pairs.items()
+    }
+    spread = {  # each cell as an image of its own, and images by index
+        key: Pair(*(side.permute(0, 2, 3, 1).reshape(-1, side.shape[1], 1, 1) for side in pair))
+        for key, pair in cells.items()
+    }
+    index = torch.arange(6).repeat_interleave(4)
+    torch.testing.assert_close(mi(pairs), plain(spread, index=index))
+    assert mi(pairs) < plain(spread)
+    one = {key: Pair(*(side[:1] for side in pair)) for key, pair in pairs.items()}
+    assert mi(one).item() == 0
+    assert len(pairs[name].latent) == 6
+
+
+def test_the_index_of_a_batch_reaches_the_term_by_watching_or_by_hand(model):
+    mi, index = ContrastiveMI(model).eval(), torch.tensor([4, 4, 1, 2, 3, 0])
+    batch = {"image": torch.randn(6, 3, 32, 32), "index": index}
+    with mi.watch(model, batch) as pairs:
+        model(batch["image"])
+    assert torch.equal(mi(pairs), mi(dict(pairs), index=index))
+    assert mi(pairs) < mi(dict(pairs))
+    with pytest.raises(UserError, match="index: expected one number for each of 6"):
+        mi(pairs, index=index[:4])
+
+
+def test_figures_by_layer_when_asked_for(model):
+    mi = ContrastiveMI(model)
+    pairs = collect(model)
+    loss = mi(pairs)
+    assert mi.observed is None
+    mi.eval().observed = {}
+    torch.testing.assert_close(mi(pairs), loss)
+    assert list(mi.observed) == list(mi.layers)
+    assert all(set(figures) == {"bound", "positive", "negative"} for figures in mi.observed.values())
+
+
+def test_frozen_heads_a_bank_and_what_does_not_go_together(model):
+    mi = ContrastiveMI(model, bank=10, bank_negatives=8, train_heads=False)
+    pairs = collect(model)
+    mi(pairs, index=torch.arange(6), labels=torch.arange(6)).backward()
+    assert all(parameter.grad is None for parameter in mi.parameters())
+    assert model.stem.conv.weight.grad.abs().sum() > 0
+    with pytest.raises(UserError, match="index"):
+        mi(pairs)
+    with pytest.raises(UserError, match="no activation pair"):
+        mi({})
+    for arguments in ({"queue": 3}, {"grid": 2}):
+        with pytest.raises(UserError, match="memory bank"):
+            ContrastiveMI(model, bank=4, **arguments)
+
+
 @pytest.mark.parametrize(
-    "arguments", [{"temperature": 0.0}, {"beta": -1.0}, {"dim": 0}, {"queue": -1}, {"mode": "mine"}, {"layers": "none"}]
+    "arguments",
+    [
+        {"temperature": 0.0},
+        {"beta": -1.0},
+        {"dim": 0},
+        {"queue": -1},
+        {"mode": "mine"},
+        {"grid": 0},
+        {"layers": "none"},
+    ],
 )
 def test_wrong_arguments(model, arguments):
     with pytest.raises(UserError):

@@ -1,3 +1,6 @@
+import re
+from dataclasses import replace
+
 import pytest
 
 from densebnn.engine.cli import dump, parse
@@ -7,10 +10,12 @@ from densebnn.engine.config import (
     FinetuneConfig,
     PretrainConfig,
     RunConfig,
+    StageConfig,
     TrainConfig,
     identity,
 )
 from densebnn.engine.dialect import options_of
+from densebnn.engine.recipe import InitConfig, LossConfig
 from densebnn.registry import UserError
 
 
@@ -59,11 +64,21 @@ def test_pretraining_has_the_contrastive_term_by_default_and_finetuning_has_not(
         (TrainConfig, {"seed": -1}, "train.seed"),
         (TrainConfig, {"checkpoint_every": 0}, "train.checkpoint_every"),
         (TrainConfig, {"eval_every": -1}, "train.eval_every"),
+        (TrainConfig, {"epochs": -1}, "train.epochs"),
+        (TrainConfig, {"momentum": 1.0}, "train.momentum"),
+        (TrainConfig, {"betas": (0.9, 1.0)}, "train.betas"),
+        (TrainConfig, {"gamma": 0.0}, "train.gamma"),
+        (TrainConfig, {"decay": (("latent", -1.0),)}, "train.decay of latent"),
+        (TrainConfig, {"rates": (("latent", -1.0),)}, "train.rates of latent"),
+        (LossConfig, {"logits": -1.0}, "losses.logits"),
+        (LossConfig, {"temperature": 0.0}, "losses.temperature"),
         (ContrastiveConfig, {"weight": -0.1}, "contrastive.weight"),
         (ContrastiveConfig, {"queue": -1}, "contrastive.queue"),
         (ContrastiveConfig, {"temperature": 0.0}, "contrastive.temperature"),
         (ContrastiveConfig, {"beta": 0.0}, "contrastive.beta"),
         (ContrastiveConfig, {"dim": 0}, "contrastive.dim"),
+        (ContrastiveConfig, {"grid": 0}, "contrastive.grid"),
+        (ContrastiveConfig, {"momentum": 1.0}, "contrastive.momentum"),
         (RunConfig, {"workers": -1}, "run.workers"),
         (RunConfig, {"threads": -1}, "run.threads"),
         (EvalConfig, {"batch_size": 0}, "batch_size"),
@@ -72,5 +87,65 @@ def test_pretraining_has_the_contrastive_term_by_default_and_finetuning_has_not(
 )
 def test_values_out_of_range_are_refused_by_name(config_class, values, named):
     (value,) = values.values()
-    with pytest.raises(UserError, match=f"^{named} must be .*{value}"):
+    value = value[0][1] if isinstance(value, tuple) and isinstance(value[0], tuple) else value
+    with pytest.raises(UserError, match=f"^{re.escape(named)} must be .*{re.escape(str(value))}"):
         config_class(**values)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "values", "reason"),
+    [
+        (ContrastiveConfig, {"grid": 2, "negatives": "bank"}, "contrastive.grid is for the variant self"),
+        (ContrastiveConfig, {"negatives": "queue"}, "contrastive.queue and negatives queue belong together"),
+        (ContrastiveConfig, {"negatives": "bank", "queue": 3}, "contrastive.queue and negatives queue belong together"),
+        (ContrastiveConfig, {"weight": 1.0, "variant": "teacher"}, "needs a contrastive.teacher"),
+        (ContrastiveConfig, {"teacher": "timm/resnet18"}, "are for contrastive.variant teacher"),
+        (TrainConfig, {"schedule": "multistep"}, "milestones and the schedule multistep belong together"),
+        (TrainConfig, {"milestones": (3,)}, "milestones and the schedule multistep belong together"),
+        (TrainConfig, {"milestones": (3, 2), "schedule": "multistep"}, "must be positive and rise"),
+        (TrainConfig, {"milestones": (0, 2), "schedule": "multistep"}, "must be positive and rise"),
+        (TrainConfig, {"nesterov": True, "momentum": 0.0}, "nesterov needs"),
+        (TrainConfig, {"decay": (("latent", 1.0), ("latent", 2.0))}, "names a role twice"),
+        (LossConfig, {"cross_entropy": 0.0}, "all 0"),
+        (StageConfig, {"losses": LossConfig(logits=1.0)}, "wants a teacher"),
+        (StageConfig, {"losses": LossConfig(attention=1.0)}, "wants a teacher"),
+        (StageConfig, {"teachers": ("previous",)}, "nothing to teach"),
+        (StageConfig, {"init": InitConfig("none", skip=("a",))}, "need an init.source"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(config_class, values, reason):
+    with pytest.raises(UserError, match=reason):
+        config_class(**values)
+
+
+def test_stages_lie_over_train_and_are_dumped_and_read_back(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(
+        "train: {lr: 0.5}\nstages: [{weights: real}, {init: {skip: ['a*']}, lr: 1e-5}]\n"
+    )
+    config = parsed(PretrainConfig, "--config", str(tmp_path / "recipe.yaml"), "--stages.0.epochs", "3")
+    one, two = config.stages
+    assert one == replace(config.train, weights="real", epochs=3)
+    assert two == replace(config.train, init=InitConfig(skip=("a*",)), lr=1e-5)
+    (tmp_path / "config.yaml").write_text(dump(config))
+    assert parsed(PretrainConfig, "--config", str(tmp_path / "config.yaml")) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("stages: [{weigths: real}]", r"unknown key 'stages.0.weigths' .did you mean 'stages.0.weights'"),
+        (
+            "stages: [{losses: {logit: 1}}]",
+            r"unknown key 'stages.0.losses.logit' .did you mean 'stages.0.losses.logits'",
+        ),
+        ("stages: [{weights: tanh}]", "stages.0.weights: expected 'binary' or 'real', given 'tanh'"),
+        ("stages: [{}]", "stages: expected a list of sections that are not empty, given"),
+        ("stages: 3", "stages: expected a list of sections that are not empty, given 3"),
+        ("stages: [{decay: [[latnt, 1]]}]", "stages.0.decay: expected a list"),
+        ("stages: [{lr: 0}]", "stages.0: train.lr must be positive"),
+    ],
+)
+def test_mistakes_in_a_stage_are_named(text, reason, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(UserError, match=reason):
+        parsed(PretrainConfig, "--config", str(tmp_path / "recipe.yaml"))

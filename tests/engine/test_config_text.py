@@ -111,3 +111,15 @@ def test_first_difference_follows_the_old_order_and_ignores_what_may_differ():
     assert config_text.first_difference(old, {**old, "new": 1}) == ("new", "(not set)", 1)
     assert config_text.first_difference(old, {"b": 1}) == ("a", 2, "(not set)")
     assert config_text.first_difference({"a": None}, {}) == ("a", None, "(not set)")
+
+
+def test_lists_of_sections_have_numbered_keys():
+    text = "a:\n- b: 1\n  c: {d: 2}\n- b: 3\n"
+    flat = {"a.0.b": 1, "a.0.c.d": 2, "a.1.b": 3}
+    assert config_text.from_text(text, "x") == flat
+    assert config_text.from_text("a: [{b: 1, c: {d: 2}}, {b: 3}]", "x") == flat
+    assert config_text.to_text({"a": [{"b": 1, "c": {"d": 2}}, {"b": 3}]}) == "a:\n- b: 1\n  c:\n    d: 2\n- b: 3\n"
+    for mixed in ([], [1], [{}], [{"b": 1}, {}], [{"b": 1}, 2]):
+        assert config_text.flatten({"a": mixed}, "x") == {"a": mixed}
+    assert config_text.first_difference(flat, {**flat, "a.1.b": 4}) == ("a.1.b", 3, 4)
+    assert config_text.first_difference(flat, flat, ignore=["a"]) is None

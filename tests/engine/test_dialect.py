@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from densebnn.engine.dialect import build, fits, options_of, spell
+from densebnn.engine.dialect import build, find_option, fits, is_list, known_keys, options_of, spell
 from densebnn.registry import UserError
 
 
@@ -110,3 +110,78 @@ def test_build_names_what_is_missing_or_out_of_range():
     nested = dataclasses.make_dataclass("Nested", [("o", Outer, dataclasses.field(default_factory=Outer))], frozen=True)
     with pytest.raises(UserError, match=r"^o: rate must be 0 or more$"):
         build(nested, options_of(nested), {"o.rate": -1.0})
+
+
+@dataclasses.dataclass(frozen=True)
+class Several:
+    """A list of sections over one of them."""
+
+    base: Inner = dataclasses.field(default_factory=lambda: Inner(name="base"))
+    items: tuple[Outer, ...] = dataclasses.field(default=(), metadata={"over": "base"})
+    """Many."""
+    plain: tuple[Inner, ...] = ()
+
+
+def test_a_list_of_sections_is_one_option_and_its_items_are_found_by_number():
+    options = options_of(Several)
+    assert list(options) == ["base.size", "base.name", "items", "plain"]
+    assert is_list(options["items"].hint)
+    assert not is_list(tuple[int, ...])
+    assert spell(options["items"].hint) == "a list of sections that are not empty"
+    assert find_option(options, "items.3.inner.size").hint is int
+    assert find_option(options, "items.0.inner.size").help == "How large."
+    for key in (
+        "items.3.inner.sizes",
+        "items.x.size",
+        "items.0",
+        "items.",
+        "items.-1.size",
+        "base.0.size",
+        "item.0.size",
+    ):
+        assert find_option(options, key) is None
+    assert "items.7.inner.size" in known_keys(options, "items.7.iner.size")
+    assert known_keys(options, "itms.7.size") == list(options)
+
+
+def test_a_list_of_what_is_no_plain_type_is_refused():
+    bad = dataclasses.make_dataclass("Bad", [("field", Callable[[int], int])], frozen=True)
+    outer = dataclasses.make_dataclass("Holder", [("items", tuple[bad, ...])], frozen=True)
+    with pytest.raises(TypeError, match=r"'items\.0\.field'"):
+        options_of(outer)
+
+
+def test_items_take_what_they_do_not_say_from_the_section_they_lie_over():
+    class_of = dataclasses.make_dataclass(
+        "Config",
+        [
+            ("base", Outer, dataclasses.field(default_factory=Outer)),
+            ("items", tuple[Outer, ...], dataclasses.field(default=(), metadata={"over": "base"})),
+        ],
+        frozen=True,
+    )
+    values = {
+        "base.rate": 0.25,
+        "base.inner.name": "b",
+        "items.0.size": 7,
+        "items.1.rate": 0.75,
+        "items.1.inner.size": 2,
+    }
+    built = build(class_of, options_of(class_of), values)
+    base = Outer(rate=0.25, inner=Inner(size=9, name="b"))
+    assert built.base == base
+    changed = dataclasses.replace(base, rate=0.75, inner=Inner(size=2, name="b"))
+    assert built.items == (dataclasses.replace(base, size=7), changed)
+    assert build(class_of, options_of(class_of), {"base.rate": 0.25}).items == ()
+
+
+def test_items_without_a_section_below_have_the_defaults_of_their_class():
+    assert build(Several, options_of(Several), {"plain.0.size": 8}).plain == (Inner(size=8),)
+
+
+def test_items_count_from_0_and_say_which_of_them_is_out_of_range():
+    with pytest.raises(UserError, match=r"^plain.2 is given, but plain.1 is not; they count from 0$"):
+        build(Several, options_of(Several), {"plain.0.size": 8, "plain.2.size": 8})
+    config = dataclasses.make_dataclass("Config", [("items", tuple[Outer, ...], ())], frozen=True)
+    with pytest.raises(UserError, match=r"^items.0: rate must be 0 or more$"):
+        build(config, options_of(config), {"items.0.rate": -1.0})

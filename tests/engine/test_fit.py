@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partialmethod
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,7 +18,8 @@ from densebnn.engine.checkpoint import Checkpoints
 from densebnn.engine.cli import parse
 from densebnn.engine.config import EvalConfig, FinetuneConfig, PretrainConfig, TrainConfig
 from densebnn.engine.finetune import evaluate_run, finetune
-from densebnn.engine.fit import NonFiniteLoss, fit, learning_rate
+from densebnn.engine.fit import NonFiniteLoss, fit
+from densebnn.engine.optimizer import learning_rate
 from densebnn.engine.pretrain import pretrain
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Terminated
@@ -30,7 +31,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 STEPS = 6
 # The term brings heads, normalisers and queues into the state; clipping and evaluation run on the way.
 TERM = ("--contrastive.weight", "0.5", "--contrastive.queue", "3", "--contrastive.dim", "8")
-RECIPE = ("--train.steps", str(STEPS), "--train.clip", "5", "--train.eval_every", "3", *TERM)
+EVERY = ("--train.eval_every", "3", "--train.diagnostics_every", "2")
+RECIPE = ("--train.steps", str(STEPS), "--train.clip", "5", *EVERY, *TERM)
 
 
 def finetuned(flags, runtime):
@@ -57,10 +59,17 @@ class Toy(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(3))
         self.heard = []
+        self.model = nn.Identity()
 
     def forward(self, batch):
         self.heard.append("forward")
         return {"loss": (batch["x"] * self.weight).sum() + (self.weight - 1).square().sum()}
+
+    def watch(self, on):
+        return nullcontext()
+
+    def report(self):
+        return {}
 
     def on_refresh(self):
         self.heard.append("refresh")
@@ -94,22 +103,6 @@ def fit_toy(folder, runtime, objective=None, batches=batches_from, **recipe):
     with RunFolder.open(folder, "train: toy\n") as run:
         fit(objective, batches, train=train, steps_per_epoch=2, run=run, runtime=runtime, evaluate=evaluate)
         return objective, run.records(), evaluations
-
-
-def test_learning_rate_rises_linearly_and_falls_as_a_cosine():
-    train = TrainConfig(steps=50, lr=0.3, warmup=0.1)
-    rates = np.array([learning_rate(step, train) for step in range(50)])
-    steps = np.arange(50)
-    expected = np.where(steps < 5, 0.3 * (steps + 1) / 5, 0.15 * (1 + np.cos(np.pi * (steps - 5) / 45)))
-    np.testing.assert_allclose(rates, expected, rtol=1e-12)
-    assert rates.max() == rates[4] == rates[5] == 0.3
-    assert 0 < rates[-1] < 0.001
-
-
-@pytest.mark.parametrize(("steps", "warmup"), [(1, 0.05), (1, 0.9), (3, 0.0), (2, 0.99)])
-def test_learning_rate_of_very_short_runs_is_positive(steps, warmup):
-    rates = [learning_rate(step, TrainConfig(steps=steps, lr=1.0, warmup=warmup)) for step in range(steps)]
-    assert all(0 < rate <= 1 for rate in rates)
 
 
 def test_the_events_are_heard_in_order(tmp_path, runtime):
@@ -266,9 +259,29 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(name, step, ended, unin
     assert what_remains(folder, finetuned(dense(folder, *RECIPE), runtime)) == uninterrupted
 
 
+def test_the_binary_layers_are_reported_now_and_then_which_changes_nothing(uninterrupted, dense, runtime, tmp_path):
+    reports = {record["step"]: record["diagnostics"] for record in uninterrupted["log"] if "diagnostics" in record}
+    assert list(reports) == [1, 3, 5, 6]
+    for step, report in reports.items():
+        assert len(report) == 16
+        expected = {"inside", "entropy"} | ({"flips", "silent"} if step > 1 else set())
+        assert all(set(figures) == expected for figures in report.values())
+    assert sum(figures["flips"] for figures in reports[6].values()) > 0
+
+    flags = dense(tmp_path / "run", *RECIPE, "--train.diagnostics_every", "0")
+    without = what_remains(tmp_path / "run", finetuned(flags, runtime))
+    assert without["weights_sha256"] == uninterrupted["weights_sha256"]
+    assert [r["step"] for r in uninterrupted["log"] if "terms" in r] == list(reports)
+    told = {"diagnostics", "terms"}
+    others = [{name: value for name, value in r.items() if name not in told} for r in uninterrupted["log"]]
+    assert without["log"] == others
+    assert not (tmp_path / "run/diagnostics.png").exists()
+
+
 def test_the_number_of_workers_changes_nothing(uninterrupted, dense, runtime, tmp_path):
     flags = dense(tmp_path / "run", *RECIPE, "--run.workers", "2")
     assert what_remains(tmp_path / "run", finetuned(flags, runtime)) == uninterrupted
+    assert (tmp_path / "run/diagnostics.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_pretraining_goes_on_after_any_step(ended, classify, runtime, tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def test_a_run_ends_with_a_backbone_at_one_bit_a_weight_and_its_card(pretrained)
 
 def test_a_finished_run_is_looked_up_not_trained(pretrained, classify, runtime, monkeypatch):
     folder, report = pretrained
-    monkeypatch.setattr(module, "train_and_evaluate", None)
+    monkeypatch.setattr(module, "train_stages", None)
     assert pretrain(configured(classify(folder)), runtime)[1] == report
 
 

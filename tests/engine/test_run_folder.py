@@ -61,10 +61,11 @@ def test_a_damaged_configuration_is_named(tmp_path):
 def test_overwrite_deletes_what_a_run_wrote_and_nothing_else(tmp_path):
     ours = ["metrics.jsonl", "report.json", "panels.png", "weights.safetensors", "backbone.safetensors"]
     ours += ["eval-test-eigen.json", "checkpoints/step-00000001.pt", "checkpoints/manifest.json"]
-    theirs = ["notes.txt", "checkpoints/mine.pt", "my.safetensors", "sub/report.json"]
+    ours += ["stage-0/config.yaml", "stage-1/weights.safetensors", "stage-1/checkpoints/step-00000001.pt"]
+    theirs = ["notes.txt", "checkpoints/mine.pt", "my.safetensors", "sub/report.json", "stage-1/notes.txt"]
     RunFolder.open(tmp_path, CONFIG).close()
     for name in [*ours, *theirs]:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text("x")
     other = CONFIG.replace("0.1", "0.2")
     with RunFolder.open(tmp_path, other, overwrite=True) as run:

@@ -1,5 +1,45 @@
 """The binarization methods of the literature, one file each; importing this package registers them all."""
 
-from densebnn.binary.methods import bireal, irnet, reactnet, xnor
+from densebnn.binary.methods import (
+    adabin,
+    bimatting,
+    bireal,
+    bnext,
+    bnn,
+    dorefa,
+    dybnn,
+    e2fif,
+    fda_bnn,
+    insta_bnn,
+    irnet,
+    ovsw,
+    rbnn,
+    reactnet,
+    real2binary,
+    recu,
+    siman,
+    xnor,
+    xnor_plus_plus,
+)
 
-__all__ = ["bireal", "irnet", "reactnet", "xnor"]
+__all__ = [
+    "adabin",
+    "bimatting",
+    "bireal",
+    "bnext",
+    "bnn",
+    "dorefa",
+    "dybnn",
+    "e2fif",
+    "fda_bnn",
+    "insta_bnn",
+    "irnet",
+    "ovsw",
+    "rbnn",
+    "reactnet",
+    "real2binary",
+    "recu",
+    "siman",
+    "xnor",
+    "xnor_plus_plus",
+]

@@ -14,14 +14,20 @@ def irnet(variant: Variant) -> Method:
 
     Weights: sign of the filter-wise standardised W with a power-of-two scale. Activations: sign; both with slope
     k·t·(1 - tanh²(t·x)). Block: convolution, batch norm, skip, hardtanh, a skip around every convolution (around each
-    pair in `resnet18_cifar`, as released); shortcuts are strided real-valued 1x1 convolutions, parameter-free in
-    `resnet20`; batch norm before the classifier. Static at inference.
+    pair in `resnet18_cifar`, which has no hardtanh after the stem, as released); shortcuts are strided real-valued 1x1
+    convolutions, parameter-free in `resnet20`; batch norm before the classifier. Static at inference.
 
     Variants: t runs from 0.1 to 10 `as_paper` (from memory of the paper, not checked against it), from 0.001 to 10
     `as_released` (the release's ResNet-20 script).
     """
     t_min = 1e-1 if variant == "as_paper" else 1e-3
-    block = BlockSpec(order="CN+P", nonlinearity="hardtanh", shortcut="strided_conv", norm_before_classifier=True)
+    block = BlockSpec(
+        order="CN+P",
+        nonlinearity="hardtanh",
+        shortcut="strided_conv",
+        stem_nonlinearity="hardtanh",
+        norm_before_classifier=True,
+    )
     return Method(
         name="irnet",
         weight=lambda conv: StandardizedSign(EDE(t_min)),

@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from densebnn.hdf5 import check_storage, filters, is_hard_link
 from densebnn.registry import UserError
 
 __all__ = ["FIELDS", "GENUINE", "MAX_CHUNK_BYTES", "Release", "damaged", "open_hdf5", "open_release", "require_file"]
@@ -28,7 +29,6 @@ MAX_CHUNK_BYTES = 128 << 20
 """A compressed chunk is held whole while it is read: larger ones would break the promise of bounded memory."""
 
 _MAX_FRAMES, _MAX_SIDE, _MAX_NAMES, _MAX_TEXT = 100_000, 8192, 65_535, 1024
-_DEFLATE_RATIO = 1032  # the most that deflate can shrink anything
 _DOWNLOAD = f"download it again ({GENUINE})"
 
 
@@ -112,8 +112,7 @@ def open_release(path: str | os.PathLike[str]) -> Release:
     """
     path = Path(path)
     with open_hdf5(path) as file, damaged(path):
-        size = path.stat().st_size
-        fields = {key: _checked_dataset(file, key, path, size) for key in FIELDS}
+        fields = {key: _checked_dataset(file, key, path) for key in FIELDS}
         frames, frame_size = _check_geometry(fields, path)
         for key, dataset in fields.items():
             _check_chunk(dataset, key, path)
@@ -121,11 +120,11 @@ def open_release(path: str | os.PathLike[str]) -> Release:
             path=path,
             frames=frames,
             frame_size=frame_size,
-            names=_strings(file, "names", None, path, size),
-            scenes=_strings(file, "scenes", frames, path, size),
-            scene_types=_strings(file, "sceneTypes", frames, path, size),
+            names=_strings(file, "names", None, path),
+            scenes=_strings(file, "scenes", frames, path),
+            scene_types=_strings(file, "sceneTypes", frames, path),
             chunks={key: dataset.chunks for key, dataset in fields.items()},
-            compressed=frozenset(key for key, dataset in fields.items() if _filters(dataset)),
+            compressed=frozenset(key for key, dataset in fields.items() if filters(dataset)),
         )
 
 
@@ -140,45 +139,18 @@ def damaged(path: Path, where: str = "") -> Iterator[None]:
         raise UserError(f"{path}{where} is damaged ({_first_line(error)}); {_DOWNLOAD}") from error
 
 
-def _checked_dataset(file: h5py.File, key: str, path: Path, size: int) -> h5py.Dataset:
+def _checked_dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     """Return the dataset `key`, which must lie in this very file and be no larger than the file can hold."""
     name = key.encode()
-    # Neither `in` nor `get` of h5py: both follow soft and external links, into other files.
     if not file.id.links.exists(name):
         raise UserError(f"{path} has no {key!r}; the release holds {', '.join(FIELDS)}, names, scenes, sceneTypes")
-    if file.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+    if not is_hard_link(file, key):
         raise UserError(f"{path}: {key!r} is a link to somewhere else, which is never followed; {_DOWNLOAD}")
     dataset = file[key]
     if not isinstance(dataset, h5py.Dataset):
         raise UserError(f"{path}: {key!r} is a {type(dataset).__name__.lower()}, not a dataset; {_DOWNLOAD}")
-    _check_storage(dataset, key, path, size)
+    check_storage(dataset, key, path, remedy=_DOWNLOAD)
     return dataset
-
-
-def _filters(dataset: h5py.Dataset) -> list[int]:
-    """Return the numbers of the filters that the chunks of a dataset went through."""
-    properties = dataset.id.get_create_plist()
-    return [properties.get_filter(position)[0] for position in range(properties.get_nfilters())]
-
-
-def _check_storage(dataset: h5py.Dataset, key: str, path: Path, size: int) -> None:
-    """Refuse data that lie elsewhere, need plug-ins, or are declared larger than the file can hold."""
-    properties = dataset.id.get_create_plist()
-    if properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count():
-        raise UserError(f"{path}: {key!r} keeps its data in other files, which are never read; {_DOWNLOAD}")
-    filters = _filters(dataset)
-    known = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-    if set(filters) - known or len(set(filters)) < len(filters):
-        raise UserError(f"{path}: {key!r} is stored with HDF5 filters {filters}; only gzip is read: h5repack -f GZIP=3")
-    if dataset.shape is None:
-        raise UserError(f"{path}: {key!r} holds nothing; {_DOWNLOAD}")
-    stored = dataset.id.get_storage_size()
-    ratio = _DEFLATE_RATIO if h5py.h5z.FILTER_DEFLATE in filters else 1
-    if stored > size or dataset.nbytes > stored * ratio:
-        raise UserError(
-            f"{path}: {key!r} declares {dataset.nbytes:,} bytes, but the file of {size:,} bytes stores {stored:,} for "
-            f"it; {_DOWNLOAD}"
-        )
 
 
 def _check_geometry(fields: dict[str, h5py.Dataset], path: Path) -> tuple[int, tuple[int, int]]:
@@ -209,7 +181,7 @@ def _check_geometry(fields: dict[str, h5py.Dataset], path: Path) -> tuple[int, t
 def _check_chunk(dataset: h5py.Dataset, key: str, path: Path) -> None:
     """Refuse compressed chunks that cannot be read in bounded memory."""
     chunk_bytes = int(np.prod(dataset.chunks or (0,), dtype=object)) * dataset.dtype.itemsize
-    if _filters(dataset) and chunk_bytes > MAX_CHUNK_BYTES:
+    if filters(dataset) and chunk_bytes > MAX_CHUNK_BYTES:
         frame = "x".join(map(str, (1, *dataset.shape[1:])))
         raise UserError(
             f"{path}: {key!r} has compressed chunks {dataset.chunks} of {chunk_bytes:,} bytes, at most "
@@ -217,13 +189,13 @@ def _check_chunk(dataset: h5py.Dataset, key: str, path: Path) -> None:
         )
 
 
-def _strings(file: h5py.File, key: str, count: int | None, path: Path, size: int) -> tuple[str, ...]:
+def _strings(file: h5py.File, key: str, count: int | None, path: Path) -> tuple[str, ...]:
     """Return the texts of a MATLAB cell column: references to small datasets of UTF-16 code units.
 
     Raises:
         UserError: Anything else stands there, or the number of texts is not `count`.
     """
-    cells = _checked_dataset(file, key, path, size)
+    cells = _checked_dataset(file, key, path)
     if h5py.check_ref_dtype(cells.dtype) is not h5py.Reference:
         raise UserError(
             f"{path}: {key!r} has type {cells.dtype}, expected a cell column (object references); {_DOWNLOAD}"
@@ -236,7 +208,7 @@ def _strings(file: h5py.File, key: str, count: int | None, path: Path, size: int
         target = file[reference] if reference else None
         if not (isinstance(target, h5py.Dataset) and target.dtype == np.dtype("<u2")):
             raise UserError(f"{path}: entry {position} of {key!r} is not a text; {_DOWNLOAD}")
-        _check_storage(target, f"{key} entry {position}", path, size)
+        check_storage(target, f"{key} entry {position}", path, remedy=_DOWNLOAD)
         if target.size > _MAX_TEXT:
             raise UserError(f"{path}: entry {position} of {key!r} has {target.size} characters, at most {_MAX_TEXT}")
         texts.append(target[()].tobytes().decode("utf-16-le"))

@@ -1,0 +1,233 @@
+"""Tables of runs: every row under every seed, each cell one command, and what came out side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from densebnn.atomic import write_json, write_text
+from densebnn.engine.progress import Progress
+from densebnn.engine.report import table
+from densebnn.registry import UserError
+
+__all__ = ["AblateConfig", "Cell", "RowConfig", "cells_of", "run_cells", "tabulate", "write_table"]
+
+
+@dataclass(frozen=True)
+class RowConfig:
+    """One row of the table."""
+
+    name: str
+    """What stands in the first column."""
+    flags: str = ""
+    """Flags of the tool that make this row what it is."""
+    against: str | None = None
+    """Row that this one is compared with, seed by seed; by default the table's own."""
+
+
+@dataclass(frozen=True)
+class AblateConfig:
+    """Run a tool for every row and every seed, and put what came out into one table; go on with what is unfinished."""
+
+    tool: Literal["pretrain_cls", "finetune_nyud"] = "pretrain_cls"
+    """The tool that makes a cell."""
+    flags: str = ""
+    """Flags that all rows share."""
+    rows: tuple[RowConfig, ...] = field(default=())
+    """Sections with name, flags and against; those of a row come after those that all share."""
+    against: str | None = None
+    """Row that the others are compared with, seed by seed."""
+    seeds: int = 3
+    """Seeds 0, 1, ... of every row."""
+    processes: int = 0
+    """Runs at once, of one thread each; 0 for one a core."""
+    out: Path | None = None
+    """Folder of the runs and the table."""
+
+    def __post_init__(self) -> None:
+        names = [row.name for row in self.rows]
+        if not names or len({slug(name) for name in names}) < len(names):
+            raise UserError(
+                f"rows: expected at least one, each with a name of its own, got {', '.join(names) or 'none'}"
+            )
+        for name in (self.against, *(row.against for row in self.rows)):
+            if name is not None and name not in names:
+                raise UserError(f"against: no row is called {name!r}; rows: {', '.join(names)}")
+        if self.seeds < 1 or self.processes < 0:
+            raise UserError(f"seeds must be at least 1 and processes at least 0, got {self.seeds} and {self.processes}")
+        if self.out is None:
+            raise UserError("out: name a folder for the runs and the table")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a row under a seed, the folder that it fills and the command that fills it."""
+
+    row: str
+    seed: int
+    folder: Path
+    command: tuple[str, ...]
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """The report of the finished run, None before that or when another command had filled the folder."""
+        report, made_by = self.folder / "report.json", self.folder.with_suffix(".command")
+        if not report.is_file() or not made_by.is_file() or made_by.read_text(encoding="utf-8") != self.text:
+            return None
+        return json.loads(report.read_text(encoding="utf-8"))
+
+    @property
+    def text(self) -> str:
+        """The command as one would type it, without the interpreter."""
+        return shlex.join(self.command[1:]) + "\n"
+
+
+def slug(name: str) -> str:
+    """Return a row's name as part of a file's name."""
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
+
+
+def cells_of(config: AblateConfig, python: str, tool: Path) -> list[Cell]:
+    """Return the cells in the order in which they run: all rows under the first seed, then under the next."""
+    assert config.out is not None
+    cells = []
+    for seed in range(config.seeds):
+        for row in config.rows:
+            folder = config.out / f"{slug(row.name)}-{seed}"
+            own = ["--train.seed", str(seed), "--run.threads", "1", "--run.out", str(folder)]
+            command = (python, str(tool), *shlex.split(config.flags), *shlex.split(row.flags), *own)
+            cells.append(Cell(row.name, seed, folder, command))
+    return cells
+
+
+def run_cells(cells: Sequence[Cell], processes: int) -> dict[Cell, int]:
+    """Run the cells that are not finished, some at once, each with its output in a log beside its folder.
+
+    Returns:
+        The exit codes of those that failed. An interrupt ends all runs in good order: they go on the next time.
+    """
+    open_cells = [cell for cell in cells if cell.report is None]
+    failed: dict[Cell, int] = {}
+    running: set[subprocess.Popen[bytes]] = set()
+    stopped = False
+
+    def run(cell: Cell) -> None:
+        if stopped:
+            return
+        cell.folder.parent.mkdir(parents=True, exist_ok=True)
+        write_text(cell.folder.with_suffix(".command"), cell.text)
+        with cell.folder.with_suffix(".log").open("ab") as log:
+            process = subprocess.Popen(cell.command, stdout=log, stderr=log, env=_one_thread())
+            running.add(process)
+            code = process.wait()
+            running.discard(process)
+        if code and not stopped:
+            failed[cell] = code
+
+    with (
+        ThreadPoolExecutor(processes or os.cpu_count() or 1) as pool,
+        Progress(len(cells), len(cells) - len(open_cells), label="table", unit="runs") as bar,
+    ):
+        jobs = [pool.submit(run, cell) for cell in open_cells]
+        try:
+            while not all(job.done() for job in jobs):
+                bar.update(len(cells) - sum(not job.done() for job in jobs), {"failed": float(len(failed))})
+                time.sleep(0.5)
+        except BaseException:
+            stopped = True
+            for process in list(running):
+                process.send_signal(signal.SIGTERM)
+            raise
+        for job in jobs:
+            job.result()
+    return failed
+
+
+def _one_thread() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def tabulate(config: AblateConfig, cells: Sequence[Cell]) -> tuple[str, dict[str, Any]]:
+    """Return the table of the finished cells as text, and as data: mean, spread and paired differences of the headline.
+
+    The spread is the standard deviation over seeds; a difference is the mean over seeds that both rows have finished,
+    with Student's 95 % interval.
+    """
+    reports = {(cell.row, cell.seed): found for cell in cells if (found := cell.report) is not None}
+    if not reports:
+        raise UserError(f"no run in {config.out} has finished; the logs there say why")
+    headline = next(iter(reports.values()))["headline"]
+    rows: list[dict[str, Any]] = []
+    for row in config.rows:
+        own = {seed: report for (name, seed), report in reports.items() if name == row.name}
+        values = {seed: float(report["figures"][headline]) for seed, report in own.items()}
+        against = row.against or (config.against if config.against != row.name else None)
+        others = {seed: float(found["figures"][headline]) for (name, seed), found in reports.items() if name == against}
+        gaps = [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
+        rows.append(
+            {
+                "row": row.name,
+                "flags": row.flags,
+                "seeds": sorted(values),
+                "values": [values[seed] for seed in sorted(values)],
+                **_summary(list(values.values())),
+                "against": against,
+                "difference": _interval(gaps),
+                "seconds": statistics.mean(report["seconds"] for report in own.values()) if own else None,
+            }
+        )
+    return _text(rows, headline), {"headline": headline, "rows": rows}
+
+
+def write_table(config: AblateConfig, text: str, data: Mapping[str, Any]) -> None:
+    """Write `table.txt` and `table.json` into the folder of the runs."""
+    assert config.out is not None
+    write_text(config.out / "table.txt", text + "\n")
+    write_json(config.out / "table.json", data)
+
+
+def _summary(values: Sequence[float]) -> dict[str, float | None]:
+    return {
+        "mean": statistics.mean(values) if values else None,
+        "spread": statistics.stdev(values) if len(values) > 1 else None,
+    }
+
+
+def _interval(differences: Sequence[float]) -> dict[str, float | None] | None:
+    """Return the mean of paired differences and half the width of its 95 % interval."""
+    if not differences:
+        return None
+    found = _summary(differences)
+    if found["spread"] is None:
+        return {"mean": found["mean"], "half_width": None}
+    from scipy.stats import t
+
+    reach = float(t.ppf(0.975, len(differences) - 1)) * found["spread"] / len(differences) ** 0.5
+    return {"mean": found["mean"], "half_width": reach}
+
+
+def _text(rows: Sequence[Mapping[str, Any]], headline: str) -> str:
+    def pair(mean: float | None, spread: float | None) -> str:
+        return "-" if mean is None else f"{mean:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
+
+    lines = []
+    for row in rows:
+        gap = row["difference"]
+        difference = (
+            "-"
+            if gap is None
+            else f"{gap['mean']:+.4f}" + ("" if gap["half_width"] is None else f" ± {gap['half_width']:.4f}")
+        )
+        seconds = "-" if row["seconds"] is None else f"{row['seconds']:.0f}"
+        lines.append((row["row"], str(len(row["seeds"])), pair(row["mean"], row["spread"]), difference, seconds))
+    return table(lines, ("row", "seeds", f"{headline}, mean ± sd", "paired difference ± 95 %", "seconds"))

@@ -1,0 +1,107 @@
+"""Distillation as a term of the objective: frozen teachers see the student's images, their outputs are its aim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from densebnn.engine.recipe import LossConfig
+from densebnn.registry import UserError
+from densebnn.tasks import attention_matching, logit_distillation, mixed_distillation
+from densebnn.weights import fingerprint
+
+__all__ = ["Distillation"]
+
+Seen = dict[str, Any]
+
+
+class Distillation(nn.Module):
+    """The distillation losses of a stage, weighted and added up.
+
+    The teachers are no submodules: they are not trained, hear no events, and are in the state dict by their fingerprint
+    alone, so that a resumed run refuses to go on with others. They stay in eval mode and see each batch once, without a
+    graph.
+
+    Args:
+        losses: weights, temperature and norm; the weight of the cross-entropy is not read.
+        teachers: image -> logits (N, C), on the student's device. Attention is matched with the first one: the output
+            of each of its `stages` is compared with that of the student's.
+        names: of the teachers, for errors.
+
+    Raises:
+        UserError: attention is to be matched with a teacher that has no `stages`.
+    """
+
+    def __init__(self, losses: LossConfig, teachers: Sequence[nn.Module], names: Sequence[str]) -> None:
+        super().__init__()
+        self.losses = losses
+        self.teachers = tuple(teacher.requires_grad_(False).eval() for teacher in teachers)  # a tuple is not registered
+        self.names = tuple(names)
+        self.fingerprint = " ".join(map(fingerprint, teachers))
+        if losses.attention:
+            _blocks(self.teachers[0], f"the teacher {self.names[0]}")
+
+    @contextmanager
+    def watch(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Iterator[Seen]:
+        """Collect the logits, and where they are matched the features, of `model` and of the teachers."""
+        seen: Seen = {"student_features": [], "teacher_features": []}
+        with ExitStack() as stack:
+            if self.losses.attention:
+                stack.enter_context(_keeping(_blocks(self.teachers[0], "the teacher"), seen["teacher_features"]))
+            with torch.no_grad():
+                seen["teachers"] = [teacher(batch["image"]) for teacher in self.teachers]
+        with ExitStack() as stack:
+            if self.losses.attention:
+                stack.enter_context(_keeping(_blocks(model, "the network"), seen["student_features"]))
+            logits: list[Tensor] = []
+            stack.enter_context(_keeping([model], logits))
+            yield seen
+            seen["student"] = logits[-1]
+
+    def forward(self, seen: Seen) -> Tensor:
+        """Return the loss, a scalar."""
+        total, losses = seen["student"].new_zeros(()), self.losses
+        if losses.logits:
+            one = len(seen["teachers"]) == 1
+            aim = seen["teachers"][0] if one else seen["teachers"]
+            distil = logit_distillation if one else mixed_distillation
+            total = total + losses.logits * distil(seen["student"], aim, losses.temperature)
+        if losses.attention:
+            matched = attention_matching(seen["student_features"], seen["teacher_features"], losses.attention_norm)
+            total = total + losses.attention * matched
+        return total
+
+    def get_extra_state(self) -> str:
+        """Return the fingerprint of the teachers."""
+        return self.fingerprint
+
+    def set_extra_state(self, state: str) -> None:
+        """Refuse the state of a run with other teachers; raises UserError."""
+        if state != self.fingerprint:
+            raise UserError(
+                f"the teachers ({', '.join(self.names)}) have other weights than when this run was started; give it "
+                "those again, or start anew with --run.overwrite"
+            )
+
+
+def _blocks(model: nn.Module, what: str) -> list[nn.Module]:
+    """Return the modules whose outputs are matched."""
+    stages = getattr(model, "stages", None)
+    if not isinstance(stages, (nn.ModuleList, nn.Sequential)):
+        raise UserError(f"losses.attention: {what} has no stages to match; choose previous or a file of weights")
+    return list(stages)
+
+
+@contextmanager
+def _keeping(modules: Sequence[nn.Module], outputs: list[Tensor]) -> Iterator[None]:
+    """Append the outputs of `modules` to a list, in the order in which they are called."""
+    hooks = [module.register_forward_hook(lambda _, __, output: outputs.append(output)) for module in modules]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,94 @@
+import json
+import math
+import sys
+
+import pytest
+
+from densebnn.engine.ablation import AblateConfig, RowConfig, cells_of, run_cells, tabulate, write_table
+from densebnn.registry import UserError
+
+TOOL = """
+import json, pathlib, sys
+flags = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+if flags["--gain"] == "bad":
+    sys.exit("error: bad gain")
+folder = pathlib.Path(flags["--run.out"])
+folder.mkdir()
+seed = int(flags["--train.seed"])
+value = 0.5 + 0.01 * seed + float(flags["--gain"]) * (1 + seed)
+report = {"headline": "top1", "figures": {"top1": value}, "seconds": 2.0}
+(folder / "report.json").write_text(json.dumps(report))
+with open(folder.parent / "calls", "a") as calls:
+    calls.write(folder.name + "\\n")
+"""
+
+
+@pytest.fixture
+def tool(tmp_path):
+    path = tmp_path / "tool.py"
+    path.write_text(TOOL)
+    return path
+
+
+def config(tmp_path, **changes):
+    rows = (RowConfig("Off", "--gain 0"), RowConfig("on, small", "--gain 0.1"))
+    usual = {"rows": rows, "against": "Off", "seeds": 2, "processes": 2, "out": tmp_path / "out"}
+    return AblateConfig(**{**usual, **changes})
+
+
+def test_means_spreads_and_paired_differences_over_seeds(tmp_path, tool):
+    settings = config(tmp_path)
+    cells = cells_of(settings, sys.executable, tool)
+    assert run_cells(cells, 2) == {}
+    text, data = tabulate(settings, cells)
+    write_table(settings, text, data)
+    off, on = data["rows"]
+    assert off["values"] == [0.5, 0.51]
+    assert off["difference"] is None
+    # differences 0.1 and 0.2: mean 0.15, sd 0.0707, t(0.975, 1) = 12.706
+    assert on["difference"]["mean"] == pytest.approx(0.15)
+    assert on["difference"]["half_width"] == pytest.approx(12.7062 * (0.1 / math.sqrt(2)) / math.sqrt(2), rel=1e-4)
+    assert on["spread"] == pytest.approx((0.71 - 0.6) / math.sqrt(2))
+    assert "on, small" in text
+    assert json.loads((tmp_path / "out" / "table.json").read_text()) == data
+
+
+def test_finished_cells_are_not_run_again_unless_their_command_changed(tmp_path, tool):
+    settings = config(tmp_path, seeds=1)
+    run_cells(cells_of(settings, sys.executable, tool), 1)
+    run_cells(cells_of(settings, sys.executable, tool), 1)
+    assert (tmp_path / "out" / "calls").read_text().split() == ["off-0", "on-small-0"]
+    other = config(tmp_path, seeds=1, flags="--gain 1")
+    assert all(cell.report is None for cell in cells_of(other, sys.executable, tool))
+
+
+def test_a_row_that_fails_leaves_the_others(tmp_path, tool):
+    rows = (RowConfig("good", "--gain 0"), RowConfig("bad", "--gain bad"))
+    settings = config(tmp_path, rows=rows, against="good", seeds=1)
+    cells = cells_of(settings, sys.executable, tool)
+    assert [(cell.row, code) for cell, code in run_cells(cells, 1).items()] == [("bad", 1)]
+    assert "bad gain" in (tmp_path / "out" / "bad-0.log").read_text()
+    text, data = tabulate(settings, cells)
+    assert data["rows"][1]["mean"] is None
+    assert "bad" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"rows": ()}, "at least one"),
+        ({"rows": (RowConfig("a b"), RowConfig("A-B"))}, "name of its own"),
+        ({"against": "none"}, "no row is called 'none'"),
+        ({"seeds": 0}, "seeds"),
+        ({"out": None}, "out"),
+    ],
+)
+def test_tables_that_make_no_sense(tmp_path, changes, named):
+    with pytest.raises(UserError, match=named):
+        config(tmp_path, **changes)
+
+
+def test_nothing_finished_is_said(tmp_path, tool):
+    settings = config(tmp_path)
+    with pytest.raises(UserError, match="no run in"):
+        tabulate(settings, cells_of(settings, sys.executable, tool))
