@@ -31,7 +31,7 @@ def not_negative(**values: float) -> None:
 class TrainConfig:
     """Training: by default AdamW, a linear warm-up, then a cosine to zero."""
 
-    steps: int = 600
+    steps: int = 900
     """Optimizer steps; unused where epochs are given."""
     epochs: int = 0
     """Passes over the training set, instead of steps; 0 goes by the steps."""
