@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from densebnn.contrastive.bank import MemoryBank
 from densebnn.contrastive.critic import figures, info_nce, log_normalizer, nce
@@ -88,54 +89,86 @@ class Contrast(nn.Module):
             told: gets the figures of the critic, if given.
         """
         with torch.autocast(pair.binary.device.type, enabled=False):
-            anchors = self._anchors(pair, samples)
+            directions = self._directions(pair, samples)
             if self.training:
-                self._update_normalizer(torch.cat([reference.flatten() for _, _, reference in anchors]))
+                self._update_normalizer(directions)
                 self.queue.push(pair.latent, pair.binary, samples.ids, samples.label)
-            losses = [self._loss(positive, negatives) for positive, negatives, _ in anchors]
+            log_z = None if self.mode == "infonce" else self.log_z.nan_to_num(0.0)
             if told is not None:
-                told.update(self._figures([(positive, negatives) for positive, negatives, _ in anchors]))
-            return torch.stack(losses).mean()
+                told.update(self._figures(directions, log_z))
+            return torch.stack([_loss_of(direction, self.temperature, log_z) for direction in directions]).mean()
 
-    def _anchors(self, pair: Pair, samples: Samples) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Return, for each direction, the similarities of positives and negatives, and what the normaliser is made of.
-
-        The normaliser leaves a queue out: its embeddings are those of older heads.
-        """
-        past, partners = self.queue.draw(), pair
+    def _directions(self, pair: Pair, samples: Samples) -> list[_Direction]:
+        past, partners, near = self.queue.draw(), pair, isinstance(self.queue, EmbeddingQueue)
         if isinstance(self.queue, MemoryBank) and self.released:
             partners = self.queue.rows(samples.ids)
-        directions = [(pair.binary, partners.latent, pair.latent, past.latent)]
+        excluded = _not_negative(samples, samples) if near else None
+        excluded_past = _not_negative(samples, past)
+        found = [_Direction(pair.binary, partners.latent, pair.latent, past.latent, excluded, excluded_past)]
         if self.both:
-            directions.append((pair.latent, partners.binary, pair.binary, past.binary))
-        found = []
-        excluded, excluded_past = _not_negative(samples, samples), _not_negative(samples, past)
-        for anchor, partner, others, old in directions:
-            positive = (anchor * partner).sum(1) / self.temperature
-            negatives = (anchor @ old.T / self.temperature).masked_fill(excluded_past, -math.inf)
-            if isinstance(self.queue, EmbeddingQueue):
-                near = (anchor @ others.T / self.temperature).masked_fill(excluded, -math.inf)
-                reference = torch.cat([positive.detach().unsqueeze(1), near.detach()], 1)
-                negatives = torch.cat([near, negatives], 1)
-            else:
-                reference = torch.cat([positive.detach().unsqueeze(1), negatives.detach()], 1)
-            found.append((positive, negatives, reference))
+            found.append(_Direction(pair.latent, partners.binary, pair.binary, past.binary, excluded, excluded_past))
         return found
 
-    def _loss(self, positive: Tensor, negatives: Tensor) -> Tensor:
-        if self.mode == "infonce":
-            return info_nce(positive, negatives)
-        return nce(positive, negatives, (negatives > -math.inf).sum(1), self.log_z.nan_to_num(0.0))
-
-    def _figures(self, anchors: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        log_z = None if self.mode == "infonce" else self.log_z.nan_to_num(0.0)
-        each = [figures(positive.detach(), negatives.detach(), log_z) for positive, negatives in anchors]
+    @torch.no_grad()
+    def _figures(self, directions: Sequence[_Direction], log_z: Tensor | None) -> dict[str, float]:
+        each = [figures(*_similarities(direction, self.temperature), log_z) for direction in directions]
         return {name: sum(one[name] for one in each) / len(each) for name in each[0]}
 
-    def _update_normalizer(self, similarity: Tensor) -> None:
-        fresh = log_normalizer(similarity)
+    @torch.no_grad()
+    def _update_normalizer(self, directions: Sequence[_Direction]) -> None:
+        """Take in positives and negatives; those of a queue, embeddings of older heads, are left out."""
+        seen = []
+        for direction in directions:
+            if direction.excluded is not None:
+                direction = direction._replace(old=direction.old[:0], excluded_old=direction.excluded_old[:, :0])
+            seen += [entries.flatten() for entries in _similarities(direction, self.temperature)]
+        fresh = log_normalizer(torch.cat(seen))
         memory = 1.0 if self.released else _MEMORY
         self.log_z.copy_(torch.where(self.log_z.isnan(), fresh, memory * self.log_z + (1 - memory) * fresh))
+
+
+class _Direction(NamedTuple):
+    """One side's embeddings as anchors, and what they are compared with; rows of (rows, dim) each.
+
+    `excluded` tells which of the batch's `others` are no negatives of an anchor (B, B), None if no one is; and
+    `excluded_old` which of the stored ones (B, K).
+    """
+
+    anchor: Tensor
+    partner: Tensor
+    others: Tensor
+    old: Tensor
+    excluded: Tensor | None
+    excluded_old: Tensor
+
+
+def _similarities(direction: _Direction, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return the similarities of the partners (B,) and of the negatives (B, B + K), -inf where there is none."""
+    anchor, partner, others, old, excluded, excluded_old = direction
+    positive = (anchor * partner).sum(1) / temperature
+    negatives = (anchor @ old.T / temperature).masked_fill(excluded_old, -math.inf)
+    if excluded is not None:
+        near = (anchor @ others.T / temperature).masked_fill(excluded, -math.inf)
+        negatives = torch.cat([near, negatives], 1)
+    return positive, negatives
+
+
+def _loss_of(direction: _Direction, temperature: float, log_z: Tensor | None) -> Tensor:
+    """Return the loss of a direction, `info_nce` without a normaliser.
+
+    Where many stored rows are compared, the backward pass computes the similarities again rather than keep them: they
+    are far larger than the embeddings, and soon computed.
+    """
+
+    def compute(*tensors: Any) -> Tensor:
+        positive, negatives = _similarities(_Direction(*tensors), temperature)
+        if log_z is None:
+            return info_nce(positive, negatives)
+        return nce(positive, negatives, (negatives > -math.inf).sum(1), log_z)
+
+    if not len(direction.old):
+        return compute(*direction)
+    return checkpoint(compute, *direction, use_reentrant=False, preserve_rng_state=False)
 
 
 def samples_of(count: int, index: Tensor | None, label: Tensor | None, device: torch.device) -> Samples:

@@ -133,6 +133,6 @@ class ContrastiveMI(nn.Module):
 
 def _cells(activation: Tensor, grid: int) -> Tensor:
     """(N, C, H, W) -> (N · grid², C), the cells of an image one after another."""
-    if grid == 1:
-        return activation.float().mean((2, 3))
+    if grid == 1:  # a sum, since the gradient of a mean is written out in the activation's size
+        return activation.sum((2, 3), dtype=torch.float32) / activation[0, 0].numel()
     return F.adaptive_avg_pool2d(activation.float(), grid).flatten(2).transpose(1, 2).flatten(0, 1)
