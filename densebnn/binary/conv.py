@@ -85,6 +85,8 @@ class BinaryConv2d(nn.Conv2d):
             binary = F.pad(binary, (horizontal, horizontal, vertical, vertical), value=float(self.pad_value))
             padding = (0, 0)
         output = F.conv2d(binary, weight, None, self.stride, padding, self.dilation, self.groups)
+        if self.scale_output.for_signs and self.activation_mode != "binary":
+            return output
         return self.scale_output(output, x, self)
 
     def _input(self, x: Tensor) -> Tensor:

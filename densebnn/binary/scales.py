@@ -13,6 +13,8 @@ class OutputScale(nn.Module):
 
     dynamic: str | None = None
     """Why a layer that uses it cannot be frozen to bits for inference; None if it can."""
+    for_signs = False
+    """Whether it makes up for what signs lose: where activations are real-valued, the layer goes without it."""
 
     def forward(self, output: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
         """Scale `output` (N, C_out, H', W') of `conv`, computed from the real-valued `x` (N, C_in, H, W)."""
@@ -23,6 +25,7 @@ class InputMagnitude(OutputScale):
     """The K map of XNOR-Net (Rastegari et al., ECCV 2016, Sec. 3.2): local mean of |x| under each kernel position."""
 
     dynamic = "the K map scales each output by the magnitude of the input under it"
+    for_signs = True
 
     def forward(self, output: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
         """Multiply `output` by K of shape (N, 1, H', W')."""

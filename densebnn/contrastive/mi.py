@@ -46,6 +46,8 @@ class ContrastiveMI(nn.Module):
         bank_negatives: drawn from the bank for each batch.
         momentum: of the bank's rows.
         train_heads: whether the heads learn.
+        label_aware: whether `watch` takes the labels of a classification batch, so that samples of one class are no
+            negatives of each other, as in the release of CMIM.
 
     Attributes:
         observed: set to a dictionary, it gets the figures of each layer at the next forward pass: see
@@ -73,6 +75,7 @@ class ContrastiveMI(nn.Module):
         bank_negatives: int = 4096,
         momentum: float = 0.5,
         train_heads: bool = True,
+        label_aware: bool = False,
     ) -> None:
         super().__init__()
         check_settings(mode, dim, queue, temperature=temperature, beta=beta, grid=grid)
@@ -80,7 +83,7 @@ class ContrastiveMI(nn.Module):
             raise UserError(f"a memory bank takes no queue and a grid of 1; got queue {queue} and grid {grid}")
         chosen = binary_layers(model, layers)
         self.layers = tuple(chosen)
-        self.beta, self.grid = beta, grid
+        self.beta, self.grid, self.label_aware = beta, grid, label_aware
         self.observed: dict[str, dict[str, float]] | None = None
         self.critics = nn.ModuleList()
         for conv in chosen.values():
@@ -90,9 +93,15 @@ class ContrastiveMI(nn.Module):
 
     @contextmanager
     def watch(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Iterator[Pairs]:
-        """Collect what `forward` takes: the activation pairs, and the batch's `index` if it has one."""
+        """Collect what `forward` takes: the activation pairs, the batch's `index` if it has one, its `target` if asked.
+
+        Raises:
+            UserError: labels are wanted and the batch has none.
+        """
+        if self.label_aware and "target" not in batch:
+            raise UserError("label_aware needs a batch with the target of a classification; switch it off here")
         with activation_pairs(model, self.layers) as pairs:
-            pairs.index = batch.get("index")
+            pairs.index, pairs.labels = batch.get("index"), batch["target"] if self.label_aware else None
             yield pairs
 
     def forward(self, pairs: Mapping[str, Pair], index: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
@@ -104,7 +113,8 @@ class ContrastiveMI(nn.Module):
             pairs: what `activation_pairs` collected.
             index: (N,) of the samples in the training set: what stands in the batch, the queue or the bank twice is no
                 negative of itself. By default those that `watch` saw, if any.
-            labels: (N,) class labels; if given, samples of one class are no negatives of each other.
+            labels: (N,) class labels, with which samples of one class are no negatives of each other. By default those
+                that `watch` saw, if any.
 
         Raises:
             UserError: a layer was not seen, index or labels do not fit, or a memory bank gets no index.
@@ -112,7 +122,9 @@ class ContrastiveMI(nn.Module):
         missing = [name for name in self.layers if name not in pairs]
         if missing:
             raise UserError(f"no activation pair of {missing[0]}: collect them with activation_pairs(model, mi.layers)")
-        index = pairs.index if index is None and isinstance(pairs, Pairs) else index
+        if isinstance(pairs, Pairs):
+            index = pairs.index if index is None else index
+            labels = pairs.labels if labels is None else labels
         first = pairs[self.layers[0]].binary
         samples = samples_of(len(first), index, labels, first.device)
         embedded = [

@@ -62,9 +62,10 @@ def _beside_the_stream(name: str, conv: BinaryConv2d) -> bool:
 
 
 class Pairs(dict[str, Pair]):
-    """The activation pairs of a forward pass, by layer name, and the indices (N,) of its samples, where known."""
+    """The activation pairs of a forward pass, by layer name; indices and labels (N,) of its samples, where known."""
 
     index: Tensor | None = None
+    labels: Tensor | None = None
 
 
 @contextmanager

@@ -99,6 +99,8 @@ class ContrastiveConfig:
     """Variant self: pool activations to grid x grid cells, each a sample."""
     train_heads: bool = True
     """Train the embeddings; without, variant teacher is as the authors released it."""
+    label_aware: bool = False
+    """Variant self, classification: samples of one class are no negatives of each other; teacher always does so."""
     cache: bool = False
     """Variant teacher: keep its feature of each sample from the first time on, whatever the augmentation does later."""
 
@@ -227,6 +229,12 @@ class ClassificationDataConfig:
     """Strength of the colour jitter."""
     flip: bool = True
     """Mirror half of the images."""
+    held_out: int = 0
+    """Training samples that are kept out of training, always the same, and get figures of their own in the report: to
+    choose settings without the test split."""
+
+    def __post_init__(self) -> None:
+        not_negative(**{"data.held_out": self.held_out})
 
 
 @dataclass(frozen=True)

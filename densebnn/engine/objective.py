@@ -120,7 +120,8 @@ def contrastive_term(
     if config.uses_bank and not samples:
         raise UserError("contrastive.negatives bank needs the number of training samples")
     if config.variant == "self":
-        term: nn.Module = ContrastiveMI(model, layers=config.layers, beta=config.beta, grid=config.grid, **shared)
+        own = {name: getattr(config, name) for name in ("layers", "beta", "grid", "label_aware")}
+        term: nn.Module = ContrastiveMI(model, **own, **shared)
     elif teacher is None:
         raise UserError("contrastive.variant teacher is for pretrain_cls.py; use self here")
     else:

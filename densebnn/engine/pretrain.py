@@ -12,7 +12,7 @@ from torch import nn
 
 from densebnn.backbones import BACKBONES, Backbone, create_backbone, rehearse, save_backbone
 from densebnn.binary import METHODS, set_modes
-from densebnn.data.images import IMAGE_DATASETS, open_image_dataset
+from densebnn.data.images import IMAGE_DATASETS, hold_out, open_image_dataset
 from densebnn.data.transforms import ClassEval, ClassTrain
 from densebnn.engine.config import PretrainConfig, StageConfig
 from densebnn.engine.distillation import Distillation
@@ -42,12 +42,12 @@ def pretrain(config: PretrainConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     source, network = config.data, config.network
     # Unknown names are refused now: to open the data may take minutes.
     IMAGE_DATASETS[source.name], BACKBONES[network.backbone], METHODS[network.method]
-    train_set = open_image_dataset(source.name, source.path, "train")
+    train_set, held_out = hold_out(open_image_dataset(source.name, source.path, "train"), source.held_out)
     test_set = open_image_dataset(source.name, source.path, "val")
     train_transform = ClassTrain(
         source.size, scale=source.scale, flip=source.flip, color=source.color, pad_crop=source.pad_crop
     )
-    data = Data(train_set, test_set, train_transform, ClassEval(source.size, resize=source.resize))
+    data = Data(train_set, test_set, train_transform, ClassEval(source.size, resize=source.resize), held_out)
     stages = stages_of(config)
     with runtime.main_first():  # teachers may be downloaded
         check_stages(stages, len(train_set.class_names), source.size, len(train_set))

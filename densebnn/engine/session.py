@@ -27,12 +27,13 @@ __all__ = ["Data", "open_folder", "open_run", "read_report", "train_and_evaluate
 
 @dataclass(frozen=True)
 class Data:
-    """Both splits and what is done to their samples."""
+    """Both splits and what is done to their samples; held-out training samples, which get figures of their own."""
 
     train_set: Any
     test_set: Any
     train_transform: Callable[..., Any]
     eval_transform: Callable[..., Any]
+    held_out: Any = None
 
 
 def open_run(config: Config, kind: str, data: Data, runtime: Runtime) -> RunFolder:
@@ -96,9 +97,9 @@ def train_and_evaluate(
             **place,
         )
 
-    def figures() -> dict[str, Any]:
+    def figures(samples: Any) -> dict[str, Any]:
         share = runtime.share(train.batch_size)
-        loader = eval_loader(data.test_set, data.eval_transform, batch_size=share, **place)
+        loader = eval_loader(samples, data.eval_transform, batch_size=share, **place)
         return evaluate(objective.model, objective.task, loader, runtime)
 
     started = time.monotonic()
@@ -109,14 +110,15 @@ def train_and_evaluate(
         steps_per_epoch=max(len(data.train_set) // train.batch_size, 1),
         run=run,
         runtime=runtime,
-        evaluate=figures,
+        evaluate=lambda: figures(data.held_out or data.test_set),
     )
     if runtime.main:
         write_diagnostics(run.path / "diagnostics.png", run.records())
     return {
         "task": objective.task.name,
         "headline": objective.task.headline,
-        "figures": figures(),
+        "figures": figures(data.test_set),
+        **({"held_out": figures(data.held_out)} if data.held_out else {}),
         "train_samples": len(data.train_set),
         "test_samples": len(data.test_set),
         "steps": train.steps,

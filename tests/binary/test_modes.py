@@ -40,13 +40,15 @@ def test_the_latent_weight_gets_its_plain_gradient_and_unused_binarizers_get_non
     assert conv.binarize_input.threshold.grad is None
 
 
-def test_output_scales_stay_in_every_mode():
-    conv = BinaryConv2d(4, 6, 3, padding=1, method="xnor", variant="as_paper")
+@pytest.mark.parametrize(("method", "stays"), [("rbnn", True), ("xnor", False)])
+def test_output_scales_stay_in_every_mode_but_those_that_make_up_for_signs(method, stays):
+    conv = BinaryConv2d(4, 6, 3, padding=1, method=method, variant="as_paper")
     x = torch.randn(1, 4, 5, 5)
     set_modes(conv, weights="real", activations="real")
     plain = F.conv2d(x, conv.weight, padding=1)
-    torch.testing.assert_close(conv(x), conv.scale_output(plain, x, conv))
-    assert not torch.allclose(conv(x), plain)
+    scaled = conv.scale_output(plain, x, conv)
+    assert not torch.allclose(scaled, plain)
+    torch.testing.assert_close(conv(x), scaled if stays else plain)
 
 
 def test_a_real_weight_does_not_hear_what_is_meant_for_a_binary_one():

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from densebnn.data.images.cifar import CIFAR
 from densebnn.data.images.fashion_mnist import FashionMNIST
 from densebnn.data.images.folder import ImageFolder
 from densebnn.registry import Registry, UserError
 
-__all__ = ["IMAGE_DATASETS", "ImageDataset", "open_image_dataset"]
+__all__ = ["IMAGE_DATASETS", "ImageDataset", "Part", "hold_out", "open_image_dataset"]
 
 Split = Literal["train", "val"]
 
@@ -30,6 +32,27 @@ class ImageDataset(Protocol):
         ...
 
 
+class Part:
+    """Some samples of a classification set, numbered anew from 0.
+
+    Args:
+        dataset: the whole.
+        rows: which of its samples, in their order.
+    """
+
+    def __init__(self, dataset: ImageDataset, rows: np.ndarray) -> None:
+        self.dataset, self.rows = dataset, rows
+        self.class_names = dataset.class_names
+        self.path = getattr(dataset, "path", None)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return sample `index` of the part."""
+        return {**self.dataset[int(self.rows[index])], "index": index}
+
+
 IMAGE_DATASETS: Registry[Callable[[Path | None, Split], ImageDataset]] = Registry("image dataset")
 """Functions of (path, split). Where the authors published no validation split, "val" is their test split."""
 
@@ -46,6 +69,20 @@ def open_image_dataset(name: str, path: Path | None, split: Split) -> ImageDatas
         UserError: if the name is unknown or the files are not as they should be.
     """
     return IMAGE_DATASETS[name](path, split)
+
+
+def hold_out(dataset: ImageDataset, count: int) -> tuple[ImageDataset, ImageDataset | None]:
+    """Return `dataset` without `count` samples, and these: the same ones each time, drawn from all classes alike.
+
+    Raises:
+        UserError: no sample would be left.
+    """
+    if not count:
+        return dataset, None
+    if count >= len(dataset):
+        raise UserError(f"data.held_out {count} leaves none of {len(dataset)} training samples; hold fewer out")
+    order = np.random.default_rng(0).permutation(len(dataset))
+    return Part(dataset, np.sort(order[count:])), Part(dataset, np.sort(order[:count]))
 
 
 @IMAGE_DATASETS.register("folder")
