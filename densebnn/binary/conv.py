@@ -40,8 +40,8 @@ class BinaryConv2d(nn.Conv2d):
         weight_mode: `binary`, or `real` to convolve the latent weight as it is; the weight binarizer, its scale and its
             events are out of the game then.
         activation_mode: `binary`, `real` to convolve the input as it is, or `tanh` of it; no threshold is used then.
-            The output scale stays in every mode: it is learned with the network and goes over to the next stage of a
-            recipe. Modes are no part of the state dict, see `densebnn.binary.set_modes`.
+            The output scale stays in every mode, as it goes over to the next stage of a recipe, but for one that makes
+            up for signs. Modes are no part of the state dict, see `densebnn.binary.set_modes`.
 
     Raises:
         UserError: unknown method or variant, or another pad value.

@@ -18,10 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_origin
 
 from densebnn.engine import config_text
-from densebnn.engine.dialect import Option, build, find_option, fits, is_list, known_keys, options_of, spell
+from densebnn.engine.dialect import Option, build, find_option, fits, holds_sections, known_keys, options_of, spell
 from densebnn.registry import UserError, nearest
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def parse(
 
     Args:
         config_class: A frozen dataclass of int, float, bool, str, Path, Literal, tuples and unions of these, and of
-            further such dataclasses.
+            further such dataclasses, also several in a tuple or by name in a dictionary.
         argv: The arguments without the program's name.
         prog: The program's name in the help.
         description: The first lines of the help.
@@ -96,6 +96,8 @@ def dump(config: Any) -> str:
             return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         if isinstance(value, tuple):
             return [plain(item) for item in value]
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items()}
         return os.fspath(value) if isinstance(value, Path) else value
 
     return config_text.to_text(plain(config))
@@ -166,7 +168,7 @@ def _parser(options: Mapping[str, Option], prog: str, description: str, position
             groups[option.section] = parser.add_argument_group(option.section, option.section_help)
         # A required option has no default, and no None in its type: None here is only what stands in the help.
         default = None if option.default is dataclasses.MISSING else option.default
-        plain = str if is_list(option.hint) else option.hint
+        plain = str if holds_sections(option.hint) else option.hint
         groups[option.section].add_argument(f"--{key}", type=plain, default=default, help=option.help or None)
     parser.add_argument("--config", metavar="FILE.yaml", help="values that differ from the defaults; flags overrule it")
     parser.add_argument("--print_config", action="store_true", help="print the resolved configuration and exit")
@@ -229,8 +231,8 @@ def _convert(options: Mapping[str, Option], flat: dict[str, Any], where: str) ->
 
 def _converted(value: Any, hint: Any) -> Any:
     """Return a value of YAML or of the command line as what it means for a type; ... if it means nothing."""
-    if is_list(hint):  # sections have keys of their own
-        return () if value in ([], "[]") else ...
+    if holds_sections(hint):  # sections have keys of their own
+        return () if get_origin(hint) is tuple and value in ([], "[]") else ...
     try:
         return _reader(hint).parse_object({"value": value}, defaults=False)["value"]
     except (argparse.ArgumentError, OverflowError):

@@ -28,6 +28,7 @@ __all__ = [
     "SegmentationConfig",
     "StageConfig",
     "SummaryConfig",
+    "TermConfig",
     "TrainConfig",
     "identity",
 ]
@@ -129,6 +130,24 @@ class ContrastiveConfig:
 
 
 @dataclass(frozen=True)
+class TermConfig:
+    """A further term of the loss: logits, attention or features of a teacher, or one that was registered."""
+
+    weight: float = 1.0
+    """Factor of the term in the loss; 0 leaves it out."""
+    teacher: str = ""
+    """Frozen teacher, where the term needs one: a weights file of pretrain_cls.py, torchvision/NAME or timm/NAME."""
+    temperature: float = 1.0
+    """Temperature of logits."""
+    norm: Literal["max", "l2"] = "max"
+    """What attention maps are divided by."""
+
+    def __post_init__(self) -> None:
+        not_negative(weight=self.weight)
+        positive(temperature=self.temperature)
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """How the run is carried out; nothing of this changes its result."""
 
@@ -205,6 +224,8 @@ class FinetuneConfig:
     depth: DepthConfig = field(default_factory=DepthConfig)
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
+    terms: dict[str, TermConfig] = field(default_factory=dict)
+    """Further terms of the loss: --terms.NAME.weight, teacher, temperature, norm; NAME is attention or features."""
     train: TrainConfig = field(default_factory=TrainConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -244,6 +265,9 @@ class PretrainConfig:
     data: ClassificationDataConfig = field(default_factory=ClassificationDataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     contrastive: ContrastiveConfig = field(default_factory=lambda: ContrastiveConfig(weight=0.05))
+    terms: dict[str, TermConfig] = field(default_factory=dict)
+    """Further terms of the loss, in every stage: --terms.NAME.weight, teacher, temperature, norm; NAME is logits,
+    attention or features."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
     train: StageConfig = field(default_factory=lambda: StageConfig(steps=3000, batch_size=128))

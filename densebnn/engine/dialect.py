@@ -1,8 +1,9 @@
 """What a configuration class may hold, and how its values are checked: a small dialect of plain types.
 
 The dialect is int, float, bool, str, Path, Literal, tuples and unions of these, None, nested frozen dataclasses, and
-tuples of these. Values stand under dotted keys, those of a tuple's items with their number: `stages.0.lr`. Nothing in
-it can name a class or a function, so reading a configuration never imports anything.
+tuples of these or dictionaries of them by name. Values stand under dotted keys, those of a tuple's items with their
+number, `stages.0.lr`, those of a dictionary's with their name. Nothing in it can name a class or a function, so reading
+a configuration never imports anything.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from densebnn.registry import UserError
 
-__all__ = ["Option", "build", "find_option", "fits", "is_list", "known_keys", "options_of", "spell"]
+__all__ = ["Option", "build", "find_option", "fits", "holds_sections", "known_keys", "options_of", "spell"]
 
 C = TypeVar("C")
 _PLAIN = (int, float, bool, str, Path, type(None), Ellipsis)
@@ -71,14 +72,22 @@ def options_of(config_class: type, prefix: str = "", defaults: Any = None) -> di
     return found
 
 
-def is_list(hint: Any) -> bool:
-    """Whether a type is a tuple of any number of configuration dataclasses."""
-    parts = get_args(hint)
-    return get_origin(hint) is tuple and parts[1:] == (...,) and dataclasses.is_dataclass(parts[0])
+def holds_sections(hint: Any) -> bool:
+    """Whether a type is a tuple of any number of configuration dataclasses, or a dictionary of them by name."""
+    return _section_class(hint) is not None
+
+
+def _section_class(hint: Any) -> type | None:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is tuple and parts[1:] == (...,) and dataclasses.is_dataclass(parts[0]):
+        return parts[0]  # type: ignore[return-value]
+    if origin is dict and parts[0] is str and dataclasses.is_dataclass(parts[1]):
+        return parts[1]  # type: ignore[return-value]
+    return None
 
 
 def find_option(options: Mapping[str, Option], key: str) -> Option | None:
-    """Return the option that stands under a dotted key, also inside an item of a list; None if there is none."""
+    """Return the option that stands under a dotted key, also inside an item of many; None if there is none."""
     if key in options:
         return options[key]
     name, item, rest = _item(options, key)
@@ -86,7 +95,7 @@ def find_option(options: Mapping[str, Option], key: str) -> Option | None:
 
 
 def known_keys(options: Mapping[str, Option], key: str) -> list[str]:
-    """Return the keys that `key` could have been meant for: all, and those of the list's item that it speaks of."""
+    """Return the keys that `key` could have been meant for: all, and those of the item that it speaks of."""
     name, item, _ = _item(options, key)
     return [*options, *(options_of(item, f"{name}.") if item is not None else ())]
 
@@ -94,9 +103,14 @@ def known_keys(options: Mapping[str, Option], key: str) -> list[str]:
 def _item(options: Mapping[str, Option], key: str) -> tuple[str, type | None, str]:
     """Return "stages.0", the class of the items of `stages`, and "lr", for "stages.0.lr"; None if there is no such."""
     for name, option in options.items():
-        number, _, rest = key[len(name) + 1 :].partition(".")
-        if key.startswith(f"{name}.") and is_list(option.hint) and number.isdecimal():
-            return f"{name}.{int(number)}", get_args(option.hint)[0], rest
+        item, _, rest = key[len(name) + 1 :].partition(".")
+        found = _section_class(option.hint)
+        if not key.startswith(f"{name}.") or found is None:
+            continue
+        if get_origin(option.hint) is dict and item.isidentifier():
+            return f"{name}.{item}", found, rest
+        if get_origin(option.hint) is tuple and item.isdecimal():
+            return f"{name}.{int(item)}", found, rest
     return "", None, ""
 
 
@@ -120,8 +134,8 @@ def _check_dialect(hint: Any, key: str) -> None:
     """Refuse types for which jsonargparse would import what a configuration names."""
     if get_origin(hint) is Literal or hint in _PLAIN:
         return
-    if is_list(hint):
-        options_of(get_args(hint)[0], f"{key}.0.")
+    if (section := _section_class(hint)) is not None:
+        options_of(section, f"{key}.0.")
         return
     if get_origin(hint) not in (tuple, Union, types.UnionType):
         raise TypeError(f"configuration field {key!r}: {hint} is no plain type")
@@ -149,8 +163,8 @@ def spell(hint: Any) -> str:
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Literal:
         return " or ".join(repr(part) for part in parts)
-    if is_list(hint):
-        return "a list of sections that are not empty"
+    if holds_sections(hint):
+        return f"a {'list' if origin is tuple else 'table'} of sections that are not empty"
     if origin is tuple and parts[1:] == (...,):
         return f"a list [...] of {spell(parts[0])}"
     if origin is tuple:
@@ -182,9 +196,9 @@ def build(config_class: type[C], options: Mapping[str, Option], values: Mapping[
         key = f"{prefix}{field.name}"
         if key not in options:
             fields[field.name] = build(hints[field.name], options, values, f"{key}.")
-        elif is_list(hints[field.name]) and any(given.startswith(f"{key}.") for given in values):
-            item, base = get_args(hints[field.name])[0], fields.get(field.metadata.get("over", ""))
-            fields[field.name] = _build_items(item, values, key, base)
+        elif holds_sections(hints[field.name]) and any(given.startswith(f"{key}.") for given in values):
+            base = fields.get(field.metadata.get("over", ""))
+            fields[field.name] = _build_items(hints[field.name], values, key, base)
         else:
             fields[field.name] = values.get(key, options[key].default)
             if fields[field.name] is dataclasses.MISSING:
@@ -196,9 +210,19 @@ def build(config_class: type[C], options: Mapping[str, Option], values: Mapping[
         raise UserError(str(error) if named else f"{prefix[:-1]}: {error}") from error
 
 
-def _build_items(item_class: type[C], values: Mapping[str, Any], key: str, base: Any) -> tuple[C, ...]:
-    numbers = {int(given[len(key) + 1 :].partition(".")[0]) for given in values if given.startswith(f"{key}.")}
+def _build_items(hint: Any, values: Mapping[str, Any], key: str, base: Any) -> tuple[Any, ...] | dict[str, Any]:
+    """Return the items of a list of sections, or of a table of them, which is sorted by name."""
+    item_class = _section_class(hint)
+    assert item_class is not None
+    names = {given[len(key) + 1 :].partition(".")[0] for given in values if given.startswith(f"{key}.")}
+
+    def item(name: str) -> Any:
+        at = f"{key}.{name}."
+        return build(item_class, options_of(item_class, at, base), values, at)
+
+    if get_origin(hint) is dict:
+        return {name: item(name) for name in sorted(names)}
+    numbers = {int(name) for name in names}
     if missing := set(range(max(numbers))) - numbers:
         raise UserError(f"{key}.{max(numbers)} is given, but {key}.{min(missing)} is not; they count from 0")
-    prefixes = [f"{key}.{number}." for number in sorted(numbers)]
-    return tuple(build(item_class, options_of(item_class, at, base), values, at) for at in prefixes)
+    return tuple(item(str(number)) for number in sorted(numbers))

@@ -1,7 +1,8 @@
-"""Distillation as a term of the objective: frozen teachers see the student's images, their outputs are its aim."""
+"""Distillation as terms of the objective: frozen teachers see the student's images, their outputs are its aim."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -11,20 +12,44 @@ from torch import Tensor, nn
 
 from densebnn.engine.recipe import LossConfig
 from densebnn.registry import UserError
-from densebnn.tasks import attention_matching, logit_distillation, mixed_distillation
+from densebnn.tasks import attention_matching, feature_matching, logit_distillation, mixed_distillation
 from densebnn.weights import fingerprint
 
-__all__ = ["Distillation"]
+__all__ = ["Distillation", "FeatureDistillation"]
 
 Seen = dict[str, Any]
 
 
-class Distillation(nn.Module):
+class _Taught(nn.Module):
+    """A term with teachers, which are no submodules.
+
+    They are not trained, hear no events, and are in the state dict by their fingerprint alone, so that a resumed run
+    refuses to go on with others.
+    """
+
+    def __init__(self, teachers: Sequence[nn.Module], names: Sequence[str]) -> None:
+        super().__init__()
+        self.teachers = tuple(teacher.requires_grad_(False).eval() for teacher in teachers)  # a tuple is not registered
+        self.names = tuple(names)
+        self.fingerprint = " ".join(map(fingerprint, teachers))
+
+    def get_extra_state(self) -> str:
+        """Return the fingerprint of the teachers."""
+        return self.fingerprint
+
+    def set_extra_state(self, state: str) -> None:
+        """Refuse the state of a run with other teachers; raises UserError."""
+        if state != self.fingerprint:
+            raise UserError(
+                f"the teachers ({', '.join(self.names)}) have other weights than when this run was started; give it "
+                "those again, or start anew with --run.overwrite"
+            )
+
+
+class Distillation(_Taught):
     """The distillation losses of a stage, weighted and added up.
 
-    The teachers are no submodules: they are not trained, hear no events, and are in the state dict by their fingerprint
-    alone, so that a resumed run refuses to go on with others. They stay in eval mode and see each batch once, without a
-    graph.
+    The teachers stay in eval mode and see each batch once, without a graph.
 
     Args:
         losses: weights, temperature and norm; the weight of the cross-entropy is not read.
@@ -37,11 +62,8 @@ class Distillation(nn.Module):
     """
 
     def __init__(self, losses: LossConfig, teachers: Sequence[nn.Module], names: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__(teachers, names)
         self.losses = losses
-        self.teachers = tuple(teacher.requires_grad_(False).eval() for teacher in teachers)  # a tuple is not registered
-        self.names = tuple(names)
-        self.fingerprint = " ".join(map(fingerprint, teachers))
         if losses.attention:
             _blocks(self.teachers[0], f"the teacher {self.names[0]}")
 
@@ -75,25 +97,58 @@ class Distillation(nn.Module):
             total = total + losses.attention * matched
         return total
 
-    def get_extra_state(self) -> str:
-        """Return the fingerprint of the teachers."""
-        return self.fingerprint
 
-    def set_extra_state(self, state: str) -> None:
-        """Refuse the state of a run with other teachers; raises UserError."""
-        if state != self.fingerprint:
-            raise UserError(
-                f"the teachers ({', '.join(self.names)}) have other weights than when this run was started; give it "
-                "those again, or start anew with --run.overwrite"
-            )
+class FeatureDistillation(_Taught):
+    """The student's features of every stage, in a learned projection, against those of a frozen teacher.
+
+    Romero et al., "FitNets", ICLR 2015, with 1x1 convolutions as regressors; which of the distances between features
+    is taken stands in `densebnn.tasks.feature_matching` and is our choice. Student and teacher are matched stage by
+    stage, as far as both go, and may have any number of channels.
+
+    Args:
+        student: a network with a backbone of `stages` in it; it is not kept.
+        teacher: the same, on the student's device.
+        name: of the teacher, for errors.
+
+    Raises:
+        UserError: one of the two has no `stages`.
+    """
+
+    def __init__(self, student: nn.Module, teacher: nn.Module, name: str) -> None:
+        super().__init__([teacher], [name])
+        widths = [_widths(student, "the network"), _widths(teacher, f"the teacher {name}")]
+        self.regressors = nn.ModuleList(nn.Conv2d(own, aim, 1) for own, aim in zip(*widths, strict=False))
+
+    @contextmanager
+    def watch(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Iterator[Seen]:
+        """Collect the features of `model` and of the teacher."""
+        seen: Seen = {"student": [], "teacher": []}
+        with torch.no_grad(), _keeping(_blocks(self.teachers[0], "the teacher"), seen["teacher"]):
+            self.teachers[0](batch["image"])
+        with _keeping(_blocks(model, "the network"), seen["student"]):
+            yield seen
+
+    def forward(self, seen: Seen) -> Tensor:
+        """Return the loss, a scalar."""
+        projected = [regress(own) for regress, own in zip(self.regressors, seen["student"], strict=False)]
+        return feature_matching(projected, seen["teacher"][: len(projected)])
 
 
 def _blocks(model: nn.Module, what: str) -> list[nn.Module]:
-    """Return the modules whose outputs are matched."""
-    stages = getattr(model, "stages", None)
-    if not isinstance(stages, (nn.ModuleList, nn.Sequential)):
-        raise UserError(f"losses.attention: {what} has no stages to match; choose previous or a file of weights")
+    """Return the modules whose outputs are matched: the stages of the network or of the backbone in it."""
+    found = (getattr(module, "stages", None) for module in model.modules())
+    stages = next((stages for stages in found if isinstance(stages, (nn.ModuleList, nn.Sequential))), None)
+    if stages is None:
+        raise UserError(f"{what} has no stages, whose features could be matched; choose previous or a file of weights")
     return list(stages)
+
+
+def _widths(model: nn.Module, what: str) -> list[int]:
+    """Return the channels of what is matched, found out on shapes alone."""
+    shadow, outputs = copy.deepcopy(model).to("meta").eval(), list[Tensor]()
+    with _keeping(_blocks(shadow, what), outputs):
+        shadow(torch.empty(1, 3, 64, 64, device="meta"))
+    return [output.shape[1] for output in outputs]
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from densebnn.engine.panels import write_panels
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
 from densebnn.engine.session import Data, open_run, read_report, train_and_evaluate
+from densebnn.engine.teachers import open_teacher
+from densebnn.engine.terms import check_terms, open_terms
 from densebnn.registry import UserError
 from densebnn.tasks import DEPTH_LOSSES, DEPTH_PROTOCOLS, SEGMENTATION_PROTOCOLS, Depth, Segmentation
 from densebnn.weights import load_strict, load_weights, save_weights
@@ -48,7 +50,10 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     load_encoder(model, config.encoder)
     share = runtime.share(config.train.batch_size)
     model.check_input(config.data.size or train_set.frame_size, share)
-    objective = Objective(model, task, contrastive_term(config.contrastive, model, len(train_set))).to(runtime.device)
+    terms = contrastive_term(config.contrastive, model, len(train_set))
+    size = config.data.size or train_set.frame_size
+    terms.update(open_terms(config.terms, model, lambda name: open_teacher(name, None, size).to(runtime.device)))
+    objective = Objective(model, task, terms).to(runtime.device)
 
     transform = DenseTrain(
         config.data.size,
@@ -122,6 +127,7 @@ def _trained(run: Path | None) -> tuple[FinetuneConfig, Path]:
 def _check_names(config: FinetuneConfig) -> None:
     """Refuse unknown names now: to open the data may take minutes of reading or rendering."""
     check_encoder(config.encoder)
+    check_terms(config.terms)
     (
         DEPTH_LOSSES[config.depth.loss],
         DEPTH_PROTOCOLS[config.depth.protocol],

@@ -23,6 +23,7 @@ from densebnn.engine.runtime import Runtime
 from densebnn.engine.session import Data, open_run, read_report
 from densebnn.engine.stages import Built, check_stages, source_of, stages_of, train_stages
 from densebnn.engine.teachers import load_network, open_teacher
+from densebnn.engine.terms import check_terms, open_terms
 from densebnn.registry import UserError
 from densebnn.tasks import Classification
 from densebnn.weights import save_weights
@@ -42,6 +43,7 @@ def pretrain(config: PretrainConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     source, network = config.data, config.network
     # Unknown names are refused now: to open the data may take minutes.
     IMAGE_DATASETS[source.name], BACKBONES[network.backbone], METHODS[network.method]
+    check_terms(config.terms)
     train_set, held_out = hold_out(open_image_dataset(source.name, source.path, "train"), source.held_out)
     test_set = open_image_dataset(source.name, source.path, "val")
     train_transform = ClassTrain(
@@ -97,6 +99,9 @@ def _built(
         distillation = Distillation(stage.losses, teachers, stage.teachers)
         terms["distillation"] = (distillation, 1.0)
         told["teachers"] = dict(zip(stage.teachers, distillation.fingerprint.split(), strict=True))
+    terms.update(
+        open_terms(config.terms, model, lambda name: _teachers((name,), previous, classes, config, runtime)[0])
+    )
     objective = Objective(model, Classification(classes, config.label_smoothing), terms, stage.losses.cross_entropy)
     told["card"] = {
         "backbone": network.backbone,
@@ -114,7 +119,7 @@ def _teachers(
     if previous is None and "previous" in given:
         raise UserError("the first stage has no previous one that could be a teacher; name another")
     names = [str(previous) if name == "previous" else name for name in given]
-    return [open_teacher(name, classes, config.data.size).to(runtime.device) for name in names]
+    return [open_teacher(name, classes, (config.data.size, config.data.size)).to(runtime.device) for name in names]
 
 
 def _save(run: RunFolder, model: Backbone, config: PretrainConfig, report: dict[str, Any]) -> None:

@@ -66,7 +66,7 @@ def check_stages(stages: Sequence[StageConfig], classes: int, size: int, samples
         if (stage.init.rename or stage.init.skip) and number == 0 and stage.init.source == "auto":
             raise UserError("init.rename and init.skip: the first stage has no previous one, give init.source")
     for name in sorted({name for stage in stages for name in stage.teachers} - {"previous"}):
-        open_teacher(name, classes, size)
+        open_teacher(name, classes, (size, size))
 
 
 def train_stages(

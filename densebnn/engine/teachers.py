@@ -41,13 +41,13 @@ def load_network(path: Path) -> Backbone:
     return network
 
 
-def open_teacher(name: str, classes: int, size: int) -> nn.Module:
+def open_teacher(name: str, classes: int | None, size: tuple[int, int]) -> nn.Module:
     """Return a teacher with its weights.
 
     Args:
         name: the path of a .safetensors file, or `torchvision/NAME` or `timm/NAME` for the pretrained classifier of
             that name, which that package downloads unless it lies in its cache.
-        classes: how many logits it has to have.
+        classes: how many logits it has to have, None where they do not matter.
         size: height and width of its images.
 
     Raises:
@@ -63,7 +63,7 @@ def open_teacher(name: str, classes: int, size: int) -> nn.Module:
     else:
         raise UserError(f"unknown teacher {name!r}; give previous, a .safetensors file, torchvision/NAME or timm/NAME")
     found = _outputs(teacher, name, size)
-    if found != classes:
+    if classes not in (None, found):
         raise UserError(f"the teacher {name} tells {found} classes apart, the data have {classes}; choose another one")
     return teacher
 
@@ -96,11 +96,11 @@ def _released(name: str, make: Callable[[str], nn.Module], rest: str) -> nn.Modu
         raise UserError(f"the weights of the teacher {name} cannot be had: {reason}") from error
 
 
-def _outputs(teacher: nn.Module, name: str, size: int) -> int:
+def _outputs(teacher: nn.Module, name: str, size: tuple[int, int]) -> int:
     """Return the number of logits, found out on shapes alone."""
     try:
-        logits = copy.deepcopy(teacher).to("meta").eval()(torch.empty(1, 3, size, size, device="meta"))
+        logits = copy.deepcopy(teacher).to("meta").eval()(torch.empty(1, 3, *size, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"the teacher {name} cannot take images of {size}x{size}: {reason}") from error
+        raise UserError(f"the teacher {name} cannot take images of {size[0]}x{size[1]}: {reason}") from error
     return logits.shape[-1]

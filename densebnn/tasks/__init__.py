@@ -7,6 +7,7 @@ from densebnn.tasks.depth import BoundedDepth, Depth
 from densebnn.tasks.depth_metrics import DepthMetrics
 from densebnn.tasks.distillation import (
     attention_matching,
+    feature_matching,
     logit_distillation,
     mixed_distillation,
     soft_cross_entropy,
@@ -33,6 +34,7 @@ __all__ = [
     "Task",
     "TaskMetrics",
     "attention_matching",
+    "feature_matching",
     "logit_distillation",
     "mixed_distillation",
     "soft_cross_entropy",

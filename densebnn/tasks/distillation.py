@@ -12,7 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["attention_matching", "logit_distillation", "mixed_distillation", "soft_cross_entropy"]
+from densebnn.registry import UserError
+
+__all__ = [
+    "attention_matching",
+    "feature_matching",
+    "logit_distillation",
+    "mixed_distillation",
+    "soft_cross_entropy",
+]
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
@@ -72,13 +80,36 @@ def attention_matching(
         norm: of the maps.
 
     Raises:
-        ValueError: a layer of the two has another resolution.
+        UserError: a layer of the two has another resolution.
     """
     losses = []
     for student, teacher in zip(students, teachers, strict=True):
         if student.shape[0] != teacher.shape[0] or student.shape[2:] != teacher.shape[2:]:
-            raise ValueError(f"attention maps of {tuple(student.shape)} and {tuple(teacher.shape)} cannot be matched")
+            raise UserError(
+                f"attention maps of {tuple(student.shape)} and {tuple(teacher.shape)} cannot be matched; choose a "
+                "teacher of the same strides, or match features"
+            )
         losses.append((_attention(student, norm) - _attention(teacher.detach(), norm)).square().mean())
+    return torch.stack(losses).mean()
+
+
+def feature_matching(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
+    """Return the mean over layers, samples and positions of |s/|s| - t/|t||², a scalar from 0 to 4.
+
+    s and t are the vectors of all channels at one position, of which only the directions are compared: sizes mean
+    nothing across a binarization. A teacher of another resolution is resized bilinearly.
+
+    Args:
+        students: features (N, C_k, H_k, W_k) of each layer k.
+        teachers: features of the same number of channels each.
+    """
+    losses = []
+    for student, teacher in zip(students, teachers, strict=True):
+        aim = _wide(teacher.detach())
+        if aim.shape[2:] != student.shape[2:]:
+            aim = F.interpolate(aim, student.shape[2:], mode="bilinear", align_corners=False)
+        gap = F.normalize(_wide(student), dim=1) - F.normalize(aim, dim=1)
+        losses.append(gap.square().sum(1).mean())
     return torch.stack(losses).mean()
 
 

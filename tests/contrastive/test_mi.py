@@ -145,6 +145,41 @@ def test_the_index_of_a_batch_reaches_the_term_by_watching_or_by_hand(model):
         mi(pairs, index=index[:4])
 
 
+def test_samples_of_one_class_are_no_negatives_where_labels_are_asked_for(model):
+    mi, labels = ContrastiveMI(model, label_aware=True).eval(), torch.tensor([2, 2, 1, 1, 0, 3])
+    batch = {"image": torch.randn(6, 3, 32, 32), "index": torch.arange(6), "target": labels}
+    with mi.watch(model, batch) as pairs:
+        model(batch["image"])
+    assert torch.equal(mi(pairs), mi(dict(pairs), labels=labels))
+    assert mi(pairs) < mi(dict(pairs))
+    with pytest.raises(UserError, match="label_aware needs a batch with the target"), mi.watch(model, {}):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a")
+def test_a_whole_step_compiles(model):
+    """The loop of one's own, hooks and all; the graph may break at the hooks."""
+
+    def step(images, labels):
+        with activation_pairs(model, mi.layers) as pairs:
+            logits = model(images)
+        return torch.nn.functional.cross_entropy(logits, labels) + mi(pairs)
+
+    mi = ContrastiveMI(model, dim=8, queue=9)
+    images, labels = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 3])
+    state = copy.deepcopy([model.state_dict(), mi.state_dict()])
+    found = []
+    for run in (step, torch.compile(step, backend="eager")):
+        model.load_state_dict(state[0])
+        mi.load_state_dict(state[1])
+        loss = run(images, labels)
+        model.zero_grad()
+        loss.backward()
+        found.append([loss.detach(), model.stem.conv.weight.grad.clone()])
+    torch.testing.assert_close(found[1], found[0])
+    assert found[0][1].abs().sum() > 0
+
+
 def test_figures_by_layer_when_asked_for(model):
     mi = ContrastiveMI(model)
     pairs = collect(model)

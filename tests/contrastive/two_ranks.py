@@ -15,6 +15,7 @@ CASES = {
     "nce": (ContrastiveMI, {}, 6),
     "infonce, cells": (ContrastiveMI, {"mode": "infonce", "grid": 2}, 6),
     "queue": (ContrastiveMI, {"queue": 7}, 6),
+    "labels": (ContrastiveMI, {"queue": 7, "label_aware": True}, 6),
     "bank": (ContrastiveMI, {"bank": 9, "bank_negatives": 12}, 6),
     "teacher": (TeacherMI, {"bank": 9, "bank_negatives": 12, "cache": 9}, 6),
     "teacher as released": (TeacherMI, {"bank": 9, "bank_negatives": 12, "train_heads": False}, 6),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from densebnn.engine.dialect import build, find_option, fits, is_list, known_keys, options_of, spell
+from densebnn.engine.dialect import build, find_option, fits, holds_sections, known_keys, options_of, spell
 from densebnn.registry import UserError
 
 
@@ -125,8 +125,8 @@ class Several:
 def test_a_list_of_sections_is_one_option_and_its_items_are_found_by_number():
     options = options_of(Several)
     assert list(options) == ["base.size", "base.name", "items", "plain"]
-    assert is_list(options["items"].hint)
-    assert not is_list(tuple[int, ...])
+    assert holds_sections(options["items"].hint)
+    assert not holds_sections(tuple[int, ...])
     assert spell(options["items"].hint) == "a list of sections that are not empty"
     assert find_option(options, "items.3.inner.size").hint is int
     assert find_option(options, "items.0.inner.size").help == "How large."
@@ -142,6 +142,30 @@ def test_a_list_of_sections_is_one_option_and_its_items_are_found_by_number():
         assert find_option(options, key) is None
     assert "items.7.inner.size" in known_keys(options, "items.7.iner.size")
     assert known_keys(options, "itms.7.size") == list(options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A table of sections."""
+
+    parts: dict[str, Outer] = dataclasses.field(default_factory=dict)
+
+
+def test_a_table_of_sections_is_one_option_and_its_items_are_found_by_name():
+    options = options_of(Named)
+    assert list(options) == ["parts"]
+    assert holds_sections(options["parts"].hint)
+    assert not holds_sections(dict[str, int])
+    assert spell(options["parts"].hint) == "a table of sections that are not empty"
+    assert find_option(options, "parts.left.inner.size").hint is int
+    for key in ("parts.left.inner.sizes", "parts.0.rate", "parts.left", "parts..rate", "part.left.rate"):
+        assert find_option(options, key) is None
+    assert "parts.left.rate" in known_keys(options, "parts.left.rates")
+    built = build(Named, options, {"parts.b.rate": 0.5, "parts.a.inner.size": 2})
+    assert list(built.parts.items()) == [("a", Outer(inner=Inner(size=2))), ("b", Outer(rate=0.5))]
+    assert build(Named, options, {}).parts == {}
+    with pytest.raises(UserError, match=r"^parts.left: rate must be 0 or more$"):
+        build(Named, options, {"parts.left.rate": -1.0})
 
 
 def test_a_list_of_what_is_no_plain_type_is_refused():

@@ -4,11 +4,17 @@ from torch import nn
 
 from densebnn.backbones import create_backbone
 from densebnn.binary import set_modes
-from densebnn.engine.distillation import Distillation
+from densebnn.engine.distillation import Distillation, FeatureDistillation
 from densebnn.engine.objective import Objective
 from densebnn.engine.recipe import LossConfig
 from densebnn.registry import UserError
-from densebnn.tasks import Classification, attention_matching, logit_distillation, mixed_distillation
+from densebnn.tasks import (
+    Classification,
+    attention_matching,
+    feature_matching,
+    logit_distillation,
+    mixed_distillation,
+)
 from densebnn.weights import fingerprint
 
 
@@ -76,4 +82,25 @@ def test_attention_needs_stages():
     plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     with pytest.raises(UserError, match="the teacher plain has no stages"):
         Distillation(LossConfig(attention=1.0), [plain], ["plain"])
+    with pytest.raises(UserError, match="the network has no stages"):
+        FeatureDistillation(plain, network(0), "a")
     Distillation(LossConfig(logits=1.0), [plain], ["plain"])
+
+
+def test_features_are_regressed_onto_a_wider_teachers_and_the_regressors_learn(batch):
+    torch.manual_seed(3)
+    student, teacher = network(0), create_backbone("resnet18_cifar", method="reactnet", num_classes=5)
+    term = FeatureDistillation(student, teacher, "a")
+    assert [tuple(conv.weight.shape[:2]) for conv in term.regressors] == [(64, 16), (128, 32), (256, 64)]
+    loss = term(seen_by(term, student, batch))
+    own = [regress(f) for regress, f in zip(term.regressors, student.features(batch["image"])[1:], strict=True)]
+    torch.testing.assert_close(loss, feature_matching(own, teacher.features(batch["image"])[1:4]))
+    before = fingerprint(teacher)
+    loss.backward()
+    assert all(conv.weight.grad.abs().sum() > 0 for conv in term.regressors)
+    assert student.stem.conv.weight.grad.abs().sum() > 0
+    assert fingerprint(teacher) == before
+    assert set(term.state_dict()) == {
+        "_extra_state",
+        *(f"regressors.{i}.{n}" for i in range(3) for n in ("weight", "bias")),
+    }

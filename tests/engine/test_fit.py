@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from densebnn.backbones import create_backbone
 from densebnn.engine.checkpoint import Checkpoints
 from densebnn.engine.cli import parse
 from densebnn.engine.config import EvalConfig, FinetuneConfig, PretrainConfig, TrainConfig
@@ -23,7 +24,7 @@ from densebnn.engine.optimizer import learning_rate
 from densebnn.engine.pretrain import pretrain
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Terminated
-from densebnn.weights import fingerprint, load_weights
+from densebnn.weights import fingerprint, load_weights, save_weights
 
 SELF_ENDING = Path(__file__).with_name("self_ending.py")
 ROOT = Path(__file__).parents[2]
@@ -282,6 +283,31 @@ def test_the_number_of_workers_changes_nothing(uninterrupted, dense, runtime, tm
     flags = dense(tmp_path / "run", *RECIPE, "--run.workers", "2")
     assert what_remains(tmp_path / "run", finetuned(flags, runtime)) == uninterrupted
     assert (tmp_path / "run/diagnostics.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("variant", ["self", "teacher"])
+def test_banks_and_cached_features_go_on_where_they_were(variant, classify, runtime, tmp_path, monkeypatch):
+    torch.manual_seed(5)
+    model = create_backbone("resnet20", method="irnet", num_classes=3)
+    card = {"backbone": "resnet20", "method": "irnet", "variant": "as_paper", "class_names": ["a", "b", "c"]}
+    save_weights(tmp_path / "teacher.safetensors", model.state_dict(), card)
+    term = ["--contrastive.variant", variant, "--contrastive.negatives", "bank", "--contrastive.bank_negatives", "20"]
+    term += ["--contrastive.weight", "0.5", "--train.checkpoint_every", "1", "--data.held_out", "2"]
+    term += ["--train.steps", str(STEPS)]
+    if variant == "teacher":
+        term += ["--contrastive.teacher", str(tmp_path / "teacher.safetensors"), "--contrastive.cache", "true"]
+    flags = classify(tmp_path / "whole", *term)
+    expected = what_remains(tmp_path / "whole", report := pretrained(flags, runtime))
+    assert (report["train_samples"], report["held_out"]["images"], report["test_samples"]) == (10, 2, 9)
+    assert all(record["contrastive"] > 0 for record in expected["log"])
+    flags, log = classify(tmp_path / "ended", *term), RunFolder.log
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "log", partialmethod(log_and_end, log, 3))
+        with pytest.raises(KeyboardInterrupt):
+            pretrained(flags, runtime)
+    state = Checkpoints(tmp_path / "ended/checkpoints").latest().state["objective"]
+    assert any("queue.draws" in name for name in state)
+    assert what_remains(tmp_path / "ended", pretrained(flags, runtime)) == expected
 
 
 def test_pretraining_goes_on_after_any_step(ended, classify, runtime, tmp_path, monkeypatch):

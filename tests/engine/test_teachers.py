@@ -24,7 +24,7 @@ def test_a_file_of_weights_is_the_network_that_it_came_from(model, tmp_path):
     set_modes(model, weights="real", activations="tanh")
     modes = {"weights": "real", "activations": "tanh"}
     save_weights(tmp_path / "real.safetensors", model.state_dict(), {**CARD, **modes})
-    real = open_teacher(str(tmp_path / "real.safetensors"), 3, 32)
+    real = open_teacher(str(tmp_path / "real.safetensors"), 3, (32, 32))
     torch.testing.assert_close(real.eval()(image), model.eval()(image))
     set_modes(model)
     save_backbone(tmp_path / "packed.safetensors", model, CARD)
@@ -43,11 +43,11 @@ def test_a_classifier_of_torchvision(monkeypatch):
         return models.resnet18(num_classes=3)
 
     monkeypatch.setattr(models, "get_model", get_model)
-    teacher = open_teacher("torchvision/resnet18", 3, 64)
+    teacher = open_teacher("torchvision/resnet18", 3, (64, 64))
     assert asked == [("resnet18", "DEFAULT")]
     assert teacher.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
     with pytest.raises(UserError, match="tells 3 classes apart, the data have 10"):
-        open_teacher("torchvision/resnet18", 10, 64)
+        open_teacher("torchvision/resnet18", 10, (64, 64))
 
 
 def test_a_classifier_of_timm(monkeypatch):
@@ -55,7 +55,7 @@ def test_a_classifier_of_timm(monkeypatch):
 
     made = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: made(name, pretrained=not pretrained))
-    teacher = open_teacher("timm/resnet10t", 1000, 64)
+    teacher = open_teacher("timm/resnet10t", 1000, (64, 64))
     assert teacher.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
 
 
@@ -69,7 +69,7 @@ def test_weights_that_cannot_be_had_are_the_users_to_mend(monkeypatch):
 
     monkeypatch.setattr(models, "get_model", get_model)
     with pytest.raises(UserError, match=r"torchvision/resnet34 cannot be had: .*no network"):
-        open_teacher("torchvision/resnet34", 3, 32)
+        open_teacher("torchvision/resnet34", 3, (32, 32))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_weights_that_cannot_be_had_are_the_users_to_mend(monkeypatch):
 )
 def test_unknown_teachers_are_refused(name, reason):
     with pytest.raises(UserError, match=reason):
-        open_teacher(name, 3, 32)
+        open_teacher(name, 3, (32, 32))
 
 
 def test_files_that_say_too_little_and_images_that_do_not_fit_are_refused(model, tmp_path):

@@ -3,7 +3,14 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from densebnn.tasks import attention_matching, logit_distillation, mixed_distillation, soft_cross_entropy
+from densebnn.registry import UserError
+from densebnn.tasks import (
+    attention_matching,
+    feature_matching,
+    logit_distillation,
+    mixed_distillation,
+    soft_cross_entropy,
+)
 
 random = np.random.default_rng(0)
 STUDENT, TEACHER, OTHER = (random.normal(0, 3, (5, 7)) for _ in range(3))
@@ -84,8 +91,26 @@ def test_features_of_zero_have_an_attention_of_zero():
     assert zeros.grad.isfinite().all()
 
 
+def test_directions_of_features_are_matched():
+    shapes = [(2, 3, 4, 5), (2, 6, 2, 2)]
+    students, teachers = ([random.normal(size=shape) for shape in shapes] for _ in range(2))
+
+    def direction(features):
+        return features / np.sqrt((features**2).sum(1, keepdims=True))
+
+    gaps = [((direction(s) - direction(t)) ** 2).sum(1).mean() for s, t in zip(students, teachers, strict=True)]
+    student, teacher = [tensor(s) for s in students], [tensor(t) for t in teachers]
+    found = feature_matching(student, teacher)
+    assert found.item() == pytest.approx(np.mean(gaps), rel=1e-12)
+    found.backward()
+    assert all(s.grad.abs().sum() > 0 for s in student)
+    assert all(t.grad is None for t in teacher)
+    assert feature_matching(student, [3 * s for s in student]).item() == pytest.approx(0, abs=1e-12)
+    assert feature_matching([torch.ones(1, 2, 4, 4)], [torch.ones(1, 2, 2, 3)]).item() == pytest.approx(0, abs=1e-6)
+
+
 def test_maps_of_another_resolution_are_refused():
-    with pytest.raises(ValueError, match="cannot be matched"):
+    with pytest.raises(UserError, match="cannot be matched"):
         attention_matching([torch.ones(1, 2, 3, 3)], [torch.ones(1, 2, 4, 4)])
 
 

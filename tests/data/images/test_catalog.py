@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from densebnn.data.images import IMAGE_DATASETS, open_image_dataset
+from densebnn.data.images import IMAGE_DATASETS, hold_out, open_image_dataset
 from densebnn.registry import UserError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -35,3 +35,21 @@ def test_unknown_name_and_missing_path(tmp_path):
             open_image_dataset(name, None, "train")
     with pytest.raises(UserError, match=r"rendered, not read: leave the data path .* out"):
         open_image_dataset("rooms", tmp_path, "train")
+
+
+def test_samples_are_held_out_and_what_is_left_counts_from_0(tmp_path, fashion):
+    fashion.write(tmp_path)
+    whole = open_image_dataset("fashion_mnist", tmp_path, "train")
+    kept, held = hold_out(whole, 3)
+    assert (len(kept), len(held)) == (len(whole) - 3, 3)
+    assert kept.class_names == held.class_names == whole.class_names
+    assert [part[i]["index"] for part in (kept, held) for i in range(len(part))] == [*range(len(kept)), 0, 1, 2]
+    rows = [*kept.rows, *held.rows]
+    assert sorted(rows) == list(range(len(whole)))
+    for number, row in enumerate(held.rows):
+        assert np.array_equal(held[number]["image"], whole[row]["image"])
+        assert held[number]["target"] == whole[row]["target"]
+    assert np.array_equal(hold_out(whole, 3)[1].rows, held.rows)
+    assert hold_out(whole, 0) == (whole, None)
+    with pytest.raises(UserError, match="leaves none of"):
+        hold_out(whole, len(whole))
