@@ -85,7 +85,7 @@ def main(argv: list[str]) -> None:
         data = json.loads(Path(argv[1]).read_text(encoding="utf-8"))
         about = [
             "Top-1 in per cent on the test set, mean and standard deviation over seeds; `resnet20`, 200 steps of 64",
-            "images of 28x28: `python tools/ablate.py --config configs/fashion_mnist/methods.yaml`. The twin is the",
+            "images of 20x20: `python tools/ablate.py --config configs/fashion_mnist/methods.yaml`. The twin is the",
             "same network with latent weights, and with tanh in place of the signs of activations. So short a training",
             "compares how fast they learn, not how far they get.",
         ]
