@@ -161,7 +161,8 @@ def tabulate(config: AblateConfig, cells: Sequence[Cell]) -> tuple[str, dict[str
     """Return the table of the finished cells as text, and as data: mean, spread and paired differences of the headline.
 
     The spread is the standard deviation over seeds; a difference is the mean over seeds that both rows have finished,
-    with Student's 95 % interval.
+    with Student's 95 % interval. Where runs held training samples out, the mean over these has a column too: to choose
+    among rows by.
     """
     reports = {(cell.row, cell.seed): found for cell in cells if (found := cell.report) is not None}
     if not reports:
@@ -181,6 +182,7 @@ def tabulate(config: AblateConfig, cells: Sequence[Cell]) -> tuple[str, dict[str
                 "seeds": sorted(values),
                 "values": [values[seed] for seed in sorted(values)],
                 **_summary(list(values.values())),
+                "held_out": _summary([report["held_out"][headline] for report in own.values() if "held_out" in report]),
                 "against": against,
                 "difference": _interval(gaps),
                 "seconds": statistics.mean(report["seconds"] for report in own.values()) if own else None,
@@ -220,7 +222,8 @@ def _text(rows: Sequence[Mapping[str, Any]], headline: str) -> str:
     def pair(mean: float | None, spread: float | None) -> str:
         return "-" if mean is None else f"{mean:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
 
-    lines = []
+    header = ["row", "seeds", "held out", f"{headline}, mean ± sd", "paired difference ± 95 %", "seconds"]
+    lines: list[list[str]] = []
     for row in rows:
         gap = row["difference"]
         difference = (
@@ -229,5 +232,9 @@ def _text(rows: Sequence[Mapping[str, Any]], headline: str) -> str:
             else f"{gap['mean']:+.4f}" + ("" if gap["half_width"] is None else f" ± {gap['half_width']:.4f}")
         )
         seconds = "-" if row["seconds"] is None else f"{row['seconds']:.0f}"
-        lines.append((row["row"], str(len(row["seeds"])), pair(row["mean"], row["spread"]), difference, seconds))
-    return table(lines, ("row", "seeds", f"{headline}, mean ± sd", "paired difference ± 95 %", "seconds"))
+        held = pair(row["held_out"]["mean"], row["held_out"]["spread"])
+        lines.append([row["row"], str(len(row["seeds"])), held, pair(row["mean"], row["spread"]), difference, seconds])
+    if all(row["held_out"]["mean"] is None for row in rows):
+        for line in (header, *lines):
+            del line[2]
+    return table(lines, header)

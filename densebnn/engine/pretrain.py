@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -85,23 +84,23 @@ def _built(
     torch.manual_seed(stage.seed)
     model = create_backbone(network.backbone, method=network.method, variant=network.variant, num_classes=classes)
     set_modes(model, weights=stage.weights, activations=stage.activations)
+
+    def teacher(name: str) -> nn.Module:
+        return _teacher(name, previous, classes, config.data.size).to(runtime.device)
+
     terms = {}
     if stage.activations == "binary" and config.contrastive.weight:
-        named = (config.contrastive.teacher,) if config.contrastive.variant == "teacher" else ()
-        teacher = next(iter(_teachers(named, previous, classes, config, runtime)), None)
-        terms = contrastive_term(config.contrastive, model, samples, teacher)
+        named = config.contrastive.teacher
+        terms = contrastive_term(config.contrastive, model, samples, teacher(named) if named else None)
     path = source_of(stage, previous)
     told: dict[str, Any] = {}
     if path is not None:
         told["init"] = initialize(model, stage.init, path)
     if stage.teachers:
-        teachers = _teachers(stage.teachers, previous, classes, config, runtime)
-        distillation = Distillation(stage.losses, teachers, stage.teachers)
+        distillation = Distillation(stage.losses, list(map(teacher, stage.teachers)), stage.teachers)
         terms["distillation"] = (distillation, 1.0)
         told["teachers"] = dict(zip(stage.teachers, distillation.fingerprint.split(), strict=True))
-    terms.update(
-        open_terms(config.terms, model, lambda name: _teachers((name,), previous, classes, config, runtime)[0])
-    )
+    terms.update(open_terms(config.terms, model, teacher))
     objective = Objective(model, Classification(classes, config.label_smoothing), terms, stage.losses.cross_entropy)
     told["card"] = {
         "backbone": network.backbone,
@@ -113,13 +112,12 @@ def _built(
     return objective.to(runtime.device), told
 
 
-def _teachers(
-    given: Sequence[str], previous: Path | None, classes: int, config: PretrainConfig, runtime: Runtime
-) -> list[nn.Module]:
-    if previous is None and "previous" in given:
-        raise UserError("the first stage has no previous one that could be a teacher; name another")
-    names = [str(previous) if name == "previous" else name for name in given]
-    return [open_teacher(name, classes, (config.data.size, config.data.size)).to(runtime.device) for name in names]
+def _teacher(name: str, previous: Path | None, classes: int, size: int) -> nn.Module:
+    if name == "previous":
+        if previous is None:
+            raise UserError("the first stage has no previous one that could be a teacher; name another")
+        name = str(previous)
+    return open_teacher(name, classes, (size, size))
 
 
 def _save(run: RunFolder, model: Backbone, config: PretrainConfig, report: dict[str, Any]) -> None:

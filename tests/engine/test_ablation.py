@@ -17,6 +17,8 @@ folder.mkdir()
 seed = int(flags["--train.seed"])
 value = 0.5 + 0.01 * seed + float(flags["--gain"]) * (1 + seed)
 report = {"headline": "top1", "figures": {"top1": value}, "seconds": 2.0}
+if "--held" in flags:
+    report["held_out"] = {"top1": value / 2}
 (folder / "report.json").write_text(json.dumps(report))
 with open(folder.parent / "calls", "a") as calls:
     calls.write(folder.name + "\\n")
@@ -51,6 +53,16 @@ def test_means_spreads_and_paired_differences_over_seeds(tmp_path, tool):
     assert on["spread"] == pytest.approx((0.71 - 0.6) / math.sqrt(2))
     assert "on, small" in text
     assert json.loads((tmp_path / "out" / "table.json").read_text()) == data
+
+
+def test_figures_on_held_out_samples_have_a_column_where_there_are_any(tmp_path, tool):
+    for flags, held in (("", None), (" --held yes", (0.25 + 0.255) / 2)):
+        settings = config(tmp_path, rows=(RowConfig("Off", f"--gain 0{flags}"),), out=tmp_path / f"out{flags.strip()}")
+        cells = cells_of(settings, sys.executable, tool)
+        run_cells(cells, 1)
+        text, data = tabulate(settings, cells)
+        assert ("held out" in text) == (held is not None)
+        assert data["rows"][0]["held_out"]["mean"] == (held and pytest.approx(held))
 
 
 def test_finished_cells_are_not_run_again_unless_their_command_changed(tmp_path, tool):
