@@ -29,10 +29,17 @@ def variants(name: str) -> str:
     return "differ" if "Variants:" in card(name) else "are the same"
 
 
+def inferred(reason: str | None) -> str:
+    """Return the verdict that follows from why a new layer cannot be frozen to bits."""
+    if reason is None or "not binary yet" in reason:
+        return "static"
+    return "not binary" if reason.startswith("not binary") else "dynamic"
+
+
 def inference(name: str) -> str:
-    """Return "static" or "dynamic", for both variants where they differ."""
+    """Return "static", "dynamic" or "not binary", for both variants where they differ."""
     reasons = [BinaryConv2d(8, 8, 3, method=name, variant=variant).dynamic for variant in ("as_paper", "as_released")]
-    words = ["static" if reason is None or "not binary yet" in reason else "dynamic" for reason in reasons]
+    words = [inferred(reason) for reason in reasons]
     return words[0] if words[0] == words[1] else f"{words[0]}; released: {words[1]}"
 
 

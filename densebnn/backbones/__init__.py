@@ -1,5 +1,6 @@
 """Backbones: residual blocks as data, the networks built from them, and their weights."""
 
+from densebnn.backbones.alexnet import AlexNet, AlexNetSpec
 from densebnn.backbones.backbone import BACKBONES, Backbone, create_backbone
 from densebnn.backbones.bnext import BNext
 from densebnn.backbones.nonlinearities import NONLINEARITIES
@@ -16,6 +17,8 @@ __all__ = [
     "FAMILIES",
     "NONLINEARITIES",
     "SHORTCUTS",
+    "AlexNet",
+    "AlexNetSpec",
     "BNext",
     "Backbone",
     "ReActNet",

@@ -82,7 +82,7 @@ class Backbone(nn.Module):
         Raises:
             UserError: a stride that is no power of two, or that the stages begin beyond.
         """
-        first = self._strides[0] * (2 if isinstance(self.pool, nn.MaxPool2d) else 1)
+        first = self._finest_stride()
         if output_stride < first or output_stride & (output_stride - 1):
             raise UserError(
                 f"output stride {output_stride} is none that backbone {self.name!r} can keep; "
@@ -92,6 +92,10 @@ class Backbone(nn.Module):
             if stride > output_stride:
                 self._dilate_stage(stage, stride // output_stride)
         self._strides = tuple(min(stride, output_stride) for stride in self._strides)
+
+    def _finest_stride(self) -> int:
+        """Return the stride at which the stages begin, which dilation cannot undo."""
+        return self._strides[0] * (2 if isinstance(self.pool, nn.MaxPool2d) else 1)
 
     def _dilate_stage(self, stage: nn.Module, factor: int) -> None:
         for module in stage.modules():

@@ -16,6 +16,7 @@ NONLINEARITIES: Registry[Callable[[int], nn.Module]] = Registry("non-linearity")
 NONLINEARITIES["none"] = lambda channels: nn.Identity()
 NONLINEARITIES["hardtanh"] = lambda channels: nn.Hardtanh()
 NONLINEARITIES["relu"] = lambda channels: nn.ReLU()
+NONLINEARITIES["unit_clip"] = lambda channels: nn.Hardtanh(0.0, 1.0)
 NONLINEARITIES["leaky_relu"] = lambda channels: nn.LeakyReLU(0.1)
 NONLINEARITIES["prelu"] = nn.PReLU
 

@@ -25,6 +25,9 @@ class ActivationBinarizer(nn.Module, ABC):
     dynamic: str | None = None
     """Why a layer that uses it cannot be frozen to bits for inference; None if it can."""
 
+    bits: int = 1
+    """Of each activation; a layer is binary if there is one."""
+
     @abstractmethod
     def forward(self, x: Tensor) -> Bits:
         """Binarize `x` of shape (N, C, H, W)."""

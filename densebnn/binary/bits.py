@@ -26,7 +26,7 @@ class Bits(NamedTuple):
     """A binarized tensor: value = scale · sign + shift, which is what makes freezing exact.
 
     Attributes:
-        sign: ±1, the shape of what was binarized.
+        sign: ±1, the shape of what was binarized (levels between, where a quantizer has more bits than one).
         scale: broadcastable to `sign`; None stands for 1.
         shift: broadcastable to `sign`; None stands for 0.
         scale_gradient: whether the gradient that reaches `sign` is multiplied by the scale. The releases of Bi-Real Net

@@ -27,7 +27,7 @@ class LayerSummary:
         name: as in `model.named_modules()`.
         kind: class, kernel and what differs from the default of stride, groups and dilation.
         weight_bits: 1 or 32.
-        activation_bits: of the layer's input: 1 or 32.
+        activation_bits: of the layer's input: 1 or 32, or 2 with a quantizer that has so many.
         output_shape: of the last call, without the batch; None if the layer was not called.
         calls: how often one forward pass uses it.
         macs: multiply-adds of one image, over all calls.
@@ -242,7 +242,8 @@ def _row(name: str, layer: nn.Module, count: _Count, known: set[int]) -> LayerSu
     """Return the row of `layer`; parameters in `known`, which a row before has counted, are not its own."""
     bits = [32, 32]
     if isinstance(layer, BinaryConv2d):
-        bits = [1 if mode == "binary" else 32 for mode in (layer.weight_mode, layer.activation_mode)]
+        modes = ((layer.weight_mode, 1), (layer.activation_mode, layer.binarize_input.bits))
+        bits = [own if mode == "binary" else 32 for mode, own in modes]
     held = [parameter for part in (layer, *_parts(layer)) for parameter in part.parameters(recurse=False)]
     own = {id(parameter): parameter.numel() for parameter in held if id(parameter) not in known}
     known.update(own)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from densebnn.backbones import BACKBONES, ResNet, VGGSmall
+from densebnn.backbones import BACKBONES, AlexNet, ResNet, VGGSmall
 from densebnn.binary import broadcast, create_method
 
 STEPS = 20
@@ -13,12 +13,12 @@ CLASSES = 4
 
 _CIFAR_AND_IMAGENET = ("resnet20", "vgg_small", "resnet18_cifar", "resnet18", "resnet34")
 USED = {
-    "adabin": _CIFAR_AND_IMAGENET,
+    "adabin": (*_CIFAR_AND_IMAGENET, "alexnet"),  # in the layout that XNOR-Net gave it
     "bimatting": ("reactnet_a",),  # its encoder is that one with other widths
     "bireal": ("resnet18", "resnet34"),
     "bnext": ("bnext_t", "bnext_s", "bnext_m", "bnext_l"),
     "bnn": ("vgg_small",),
-    "dorefa": ("resnet18",),
+    "dorefa": ("dorefa_alexnet", "resnet18"),
     "dybnn": ("reactnet_a", "resnet18"),
     "e2fif": ("resnet18",),  # its own are for super-resolution
     "fda_bnn": ("resnet20", "vgg_small", "resnet18"),
@@ -31,11 +31,10 @@ USED = {
     "recu": _CIFAR_AND_IMAGENET,
     "recu_two_stage": ("resnet18",),
     "siman": _CIFAR_AND_IMAGENET,
-    "xnor": ("resnet18",),
+    "xnor": ("alexnet", "resnet18"),
     "xnor_plus_plus": ("resnet18",),
 }
-"""Of the backbones that are here; AlexNet, which the oldest methods used too, is not."""
-VARIANTS = ("adabin", "bnext", "irnet", "rbnn", "xnor")
+VARIANTS = ("adabin", "bnext", "dorefa", "irnet", "rbnn", "xnor")
 """Methods whose release differs from the paper in what is trained."""
 CASES = [(name, "as_paper", backbone) for name, backbones in USED.items() for backbone in backbones]
 CASES += [(name, "as_released", USED[name][0]) for name in VARIANTS]
@@ -51,6 +50,11 @@ def relative(name, variant, backbone, seed=0):
         _, spec = build.args
         depths = tuple(depth // 2 for depth in spec.depths[:2])
         return ResNet(backbone, replace(spec, widths=(8, 16), depths=depths), method, num_classes=CLASSES)
+    if build.func is AlexNet:
+        _, spec = build.args
+        stages = [[(width // 16, kernel) for width, kernel in stage] for stage in spec.stages]
+        spec = replace(spec, stem=(32, spec.stem[1]), stages=stages, hidden=128)
+        return AlexNet(backbone, spec, method, num_classes=CLASSES)
     _, width, stages = build.args
     stages = [[channels // 4 for channels in stage][: (len(stage) + 1) // 2] for stage in stages[:2]]
     return build.func(backbone, width // 4, stages, method, num_classes=CLASSES)

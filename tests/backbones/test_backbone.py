@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from densebnn.backbones import BACKBONES, BNext, ReActNet, ResNet, ResNetSpec, create_backbone
+from densebnn.backbones import BACKBONES, AlexNet, BNext, ReActNet, ResNet, ResNetSpec, alexnet, create_backbone
 from densebnn.binary import METHODS, BinaryConv2d, create_method
 from densebnn.registry import UserError
 
@@ -27,14 +27,26 @@ GOLDEN = {
     "resnet20": (267_264, 40_108_032, 443_008, 32),
     "vgg_small": (4_571_136, 603_979_776, 3_620_864, 32),
     "resnet18_cifar": (10_985_472, 547_356_672, 8_066_048, 32),
+    "alexnet": (58_236_928, 1_025_744_896, 113_379_328, 224),  # these two are those that larq's zoo lists
+    "dorefa_alexnet": (58_236_928, 2_924_609_536, 125_028_352, 224),
 }
 CHEAP = ("resnet20", "vgg_small", "resnet18_cifar", "resnet18", "real2binary_resnet18", "reactnet_a", "bnext_t")
 STRIDED = "strided_conv"
+
+
+def small_alexnet(name, method):
+    spec = alexnet._SPECS[name]
+    stages = [[(width // 16, kernel) for width, kernel in stage] for stage in spec.stages]
+    return AlexNet(name, replace(spec, stem=(8, spec.stem[1]), stages=stages, hidden=16), method, num_classes=4)
+
+
 SMALL = {
     "resnet": lambda method: ResNet("resnet18", ResNetSpec("imagenet", (8, 16), (1, 1)), method, num_classes=4),
     "reactnet": lambda method: ReActNet("reactnet_a", 8, ((16,), (32, 32), (64,)), method, num_classes=4),
     "bnext": lambda method: BNext("bnext_t", 8, ((16,), (32, 32), (64,)), method, num_classes=4),
     "vgg_small": lambda method: create_backbone("vgg_small", method=method, num_classes=4),
+    "alexnet": lambda method: small_alexnet("alexnet", method),
+    "dorefa_alexnet": lambda method: small_alexnet("dorefa_alexnet", method),
 }
 
 
@@ -130,7 +142,7 @@ def test_stages_can_be_dropped(family):
 
 
 @pytest.mark.parametrize("output_stride", [4, 8])
-@pytest.mark.parametrize("name", CHEAP)
+@pytest.mark.parametrize("name", [*CHEAP, "alexnet", "dorefa_alexnet"])
 def test_dilation_keeps_the_resolution(name, output_stride):
     model = on_meta(name, num_classes=0).eval()
     strides = [min(stride, output_stride) for stride in model.feature_strides]

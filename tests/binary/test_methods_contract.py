@@ -63,6 +63,8 @@ def test_its_card_and_its_verdict_agree(method, variant):
     reason = finish(layer(method, variant)).dynamic
     if reason is None:
         assert "static at inference" in card or "is static" in card
+    elif reason.startswith("not binary"):
+        assert "cannot be frozen to bits" in card
     else:
         assert "dynamic at inference" in card
         assert "\n" not in reason
@@ -78,8 +80,9 @@ def test_its_blocks_name_what_there_is(method, variant):
 
 def test_both_sides_are_binary(method, variant):
     conv = finish(layer(method, variant))
-    for bits in (conv.binarize_input(batch()), conv.binarize_weight(conv.weight)):
-        assert set(bits.sign.unique().tolist()) == {-1.0, 1.0}
+    levels = conv.binarize_input(batch()).sign.unique()
+    torch.testing.assert_close(levels, torch.linspace(-1, 1, 2**conv.binarize_input.bits))
+    assert set(conv.binarize_weight(conv.weight).sign.unique().tolist()) == {-1.0, 1.0}
 
 
 def test_all_that_learns_gets_a_finite_gradient(method, variant):

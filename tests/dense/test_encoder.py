@@ -24,6 +24,8 @@ CHANNELS = {
     "bnext_s": [3, 96, 192, 384, 768, 1536],
     "bnext_m": [3, 96, 192, 384, 768, 1536],
     "bnext_l": [3, 128, 256, 512, 1024, 2048],
+    "alexnet": [3, 3, 96, 256, 256, 256],
+    "dorefa_alexnet": [3, 3, 256, 384, 256, 256],
 }
 
 
@@ -106,7 +108,16 @@ def test_every_decoder_trains_on_a_binary_encoder(decoder):
     assert model.encoder.backbone.stages[0][0].convs[0].weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize(("decoder", "backbone"), [("unet", "reactnet_a"), ("fpn", "bnext_t"), ("linknet", "bnext_s")])
+@pytest.mark.parametrize(
+    ("decoder", "backbone"),
+    [
+        ("unet", "reactnet_a"),
+        ("fpn", "bnext_t"),
+        ("linknet", "bnext_s"),
+        ("unet", "alexnet"),
+        ("fpn", "dorefa_alexnet"),
+    ],
+)
 def test_decoders_take_the_larger_networks(decoder, backbone):
     with torch.device("meta"):
         model = smp.create_model(decoder, encoder_name(backbone, "reactnet"), encoder_weights=None, classes=2)

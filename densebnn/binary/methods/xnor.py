@@ -14,8 +14,8 @@ def xnor(variant: Variant) -> Method:
     """XNOR-Net (Rastegari et al., ECCV 2016): scaled signs, and batch norm before each binarization.
 
     Weights: sign(W) · mean|W|, with the gradient factor 1/n + mean|W|·1[|W| < 1]. Activations: sign, clip surrogate.
-    Block: batch norm, convolution, skip around each pair. The residual layout and its shortcut (average pooling and a
-    real-valued 1x1 convolution) are ours: the release holds an AlexNet only.
+    Block: batch norm, convolution; without skips in `alexnet`, which is the release's network. The residual layout, a
+    skip around each pair, and its shortcut (average pooling and a real-valued 1x1 convolution) are ours.
 
     Variants: `as_paper` multiplies each output by the K map of input magnitudes, so it is dynamic at inference;
     `as_released` has no K map, centres the latent weights over the input channels and clamps them to ±1, is static.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from densebnn.backbones import FAMILIES, BNext, ReActNet, ResNet, load_released
+from densebnn.backbones import FAMILIES, AlexNet, BNext, ReActNet, ResNet, alexnet, load_released
 from densebnn.backbones.resnet import _SPECS
 from densebnn.binary import create_method
 
@@ -30,6 +30,11 @@ def build(family: str, classes: int = CLASSES) -> nn.Module:
     if layout.backbone == "bnext_t":
         widths = ((16,), (32,) * 2, (64,) * 2, (128,) * 6, (256,) * 2)
         return BNext("bnext_t", 8, widths, method, **options).eval()
+    if layout.backbone in alexnet._SPECS:
+        spec = alexnet._SPECS[layout.backbone]
+        stages = [[(width // 8, kernel) for width, kernel in stage] for stage in spec.stages]
+        spec = replace(spec, stem=(spec.stem[0] // 8, spec.stem[1]), stages=stages, hidden=40)
+        return AlexNet(layout.backbone, spec, method, **options).eval()
     spec = _SPECS[layout.backbone]
     return ResNet(layout.backbone, replace(spec, widths=reduced(spec.widths)), method, **options).eval()
 

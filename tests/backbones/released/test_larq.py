@@ -50,10 +50,11 @@ def conv(weights, layer, x, channels, size, stride=1, binary=None):
     return F.conv2d(same(x, size, stride), w, None, stride)
 
 
-def norm(weights, layer, x):
+def norm(weights, layer, x, eps=1e-3, factor=True):
     low = {"gamma": 0.5, "beta": None, "moving_mean": None, "moving_variance": 0.01}
-    parts = [weights.tensor(layer, name, (x.shape[1],), at).view(1, -1, 1, 1) for name, at in low.items()]
-    return parts[0] * (x - parts[2]) / (parts[3] + 1e-3).sqrt() + parts[1]
+    parts = [weights.tensor(layer, name, (x.shape[1],), at) for name, at in low.items() if factor or name != "gamma"]
+    parts = [part.view(1, -1, *[1] * (x.ndim - 2)) for part in parts]
+    return (parts[0] if factor else 1) * (x - parts[-2]) / (parts[-1] + eps).sqrt() + parts[-3]
 
 
 def prelu(weights, layer, x):
@@ -100,6 +101,77 @@ def real_to_binary(weights, image):
         gate = dense(weights, f"{name}_scaling_dense_expand", gate, width).sigmoid()
         x = prelu(weights, f"{name}_prelu", y * gate[..., None, None]) + skip
     return dense(weights, "r2b_bnn_block_10_logits", x.mean((2, 3)), 7, bias=True)
+
+
+def whole_windows(x):
+    return F.max_pool2d(x, 3, 2)
+
+
+def xnor(weights, image):
+    """Batch norms without a factor; the kernels' magnitudes are those of kernels clipped to ±1."""
+    count = iter(range(9))
+
+    def plain_norm(x, eps=1e-4):
+        return norm(weights, f"batch_normalization@{next(count)}", x, eps, factor=False)
+
+    def binary(number, x, channels, size, padded=True):
+        w = weights.tensor(f"quant_conv2d@{number}", "kernel", (size, size, x.shape[1], channels)).permute(3, 2, 0, 1)
+        scale = w.clamp(-1, 1).abs().mean((1, 2, 3), keepdim=True)
+        return F.conv2d(same(x.sign(), size, 1) if padded else x.sign(), w.sign() * scale)
+
+    x = plain_norm(conv(weights, "conv2d@0", image, 12, 11, 4), 1e-5).relu()
+    x = whole_windows(binary(0, plain_norm(whole_windows(x)), 32, 5))
+    x = binary(1, plain_norm(x), 48, 3)
+    x = binary(2, plain_norm(x), 48, 3)
+    x = whole_windows(binary(3, plain_norm(x), 32, 3))
+    assert x.shape[2:] == (6, 6)
+    x = binary(4, plain_norm(x), 40, 6, padded=False)
+    x = plain_norm(binary(5, plain_norm(x), 40, 1), 1e-3).relu()
+    return dense(weights, "dense@0", x.flatten(1), 7)
+
+
+def dorefa(weights, image):
+    """Inputs of two bits, one scale for each layer; the flattened map has its channels last."""
+
+    def quantized(x, w):
+        return (x.clamp(0, 1) * 3).round() / 3, w.sign() * w.abs().mean()
+
+    def block(number, x, channels, size):
+        shape = (size, size, x.shape[1], channels)
+        x, w = quantized(x, weights.tensor(f"quant_conv2d@{number}", "kernel", shape).permute(3, 2, 0, 1))
+        return norm(weights, f"batch_normalization@{number}", F.conv2d(same(x, size, 1), w), 1e-4, factor=False)
+
+    def full(number, x):
+        x, w = quantized(x, weights.tensor(f"quant_dense@{number}", "kernel", (x.shape[1], 40)))
+        return norm(weights, f"batch_normalization@{number + 4}", x @ w, 1e-4, factor=False)
+
+    kernel = weights.tensor("conv2d@0", "kernel", (12, 12, 3, 12)).permute(3, 2, 0, 1)
+    x = F.conv2d(image, kernel, weights.tensor("conv2d@0", "bias", (12,)), 4)
+    x = F.max_pool2d(same(block(0, x, 32, 5), 3, 2, float("-inf")), 3, 2)
+    x = F.max_pool2d(same(block(1, x, 48, 3), 3, 2, float("-inf")), 3, 2)
+    x = whole_windows(block(3, block(2, x, 48, 3), 32, 3))
+    assert x.shape[2:] == (6, 6)
+    x = full(1, full(0, x.permute(0, 2, 3, 1).flatten(1)))
+    return dense(weights, "dense@0", x.clamp(0, 1), 7, bias=True)
+
+
+@pytest.mark.parametrize(("family", "retold"), [("larq_xnor", xnor), ("larq_dorefa", dorefa)])
+def test_alexnets(family, retold, tools, tmp_path):
+    image = torch.randn(2, 3, 224, 224, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weights, own = Weights(), tools.build(family)
+    if retold is xnor:
+        weights.tensor("quant_conv2d@1", "kernel", (3, 3, 32, 48))[0, 0, 0] = 1.5
+    expected = retold(weights, image)
+    weights.write(tmp_path / "weights.h5", shift=3)
+    tools.randomize(own)  # what the file has not is no less well known
+    load_released(own, tmp_path / "weights.h5", family=family)
+    own = own.double().eval()
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(own(image), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(own.classify(own.features(image)[-1]), expected, rtol=1e-4, atol=1e-4)
+    encoder = tools.build(family, 0)
+    load_released(encoder, tmp_path / "weights.h5", family=family)
+    torch.testing.assert_close(encoder.double()(image), own.features(image)[-1].mean((2, 3)))
 
 
 @pytest.fixture
