@@ -2,6 +2,7 @@
 
 from densebnn.backbones.alexnet import AlexNet, AlexNetSpec
 from densebnn.backbones.backbone import BACKBONES, Backbone, create_backbone
+from densebnn.backbones.bimatting import BiMattingEncoder
 from densebnn.backbones.bnext import BNext
 from densebnn.backbones.nonlinearities import NONLINEARITIES
 from densebnn.backbones.pretrained import find_weights, load_backbone_weights, pretrained_names, save_backbone
@@ -21,6 +22,7 @@ __all__ = [
     "AlexNetSpec",
     "BNext",
     "Backbone",
+    "BiMattingEncoder",
     "ReActNet",
     "ResNet",
     "ResNetSpec",

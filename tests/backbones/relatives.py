@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from densebnn.backbones import BACKBONES, AlexNet, ResNet, VGGSmall
+from densebnn.backbones import BACKBONES, AlexNet, BiMattingEncoder, ResNet, VGGSmall
 from densebnn.binary import broadcast, create_method
 
 STEPS = 20
@@ -14,7 +14,7 @@ CLASSES = 4
 _CIFAR_AND_IMAGENET = ("resnet20", "vgg_small", "resnet18_cifar", "resnet18", "resnet34")
 USED = {
     "adabin": (*_CIFAR_AND_IMAGENET, "alexnet"),  # in the layout that XNOR-Net gave it
-    "bimatting": ("reactnet_a",),  # its encoder is that one with other widths
+    "bimatting": ("bimatting_encoder",),
     "bireal": ("resnet18", "resnet34"),
     "bnext": ("bnext_t", "bnext_s", "bnext_m", "bnext_l"),
     "bnn": ("vgg_small",),
@@ -55,6 +55,8 @@ def relative(name, variant, backbone, seed=0):
         stages = [[(width // 16, kernel) for width, kernel in stage] for stage in spec.stages]
         spec = replace(spec, stem=(32, spec.stem[1]), stages=stages, hidden=128)
         return AlexNet(backbone, spec, method, num_classes=CLASSES)
+    if build.func is BiMattingEncoder:
+        return BiMattingEncoder(backbone, 8, ((16, 32, 16), (16, 32, 16, 64)), method, num_classes=CLASSES)
     _, width, stages = build.args
     stages = [[channels // 4 for channels in stage][: (len(stage) + 1) // 2] for stage in stages[:2]]
     return build.func(backbone, width // 4, stages, method, num_classes=CLASSES)

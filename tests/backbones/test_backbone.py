@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from densebnn.backbones import BACKBONES, AlexNet, BNext, ReActNet, ResNet, ResNetSpec, alexnet, create_backbone
+from densebnn.backbones import (
+    BACKBONES,
+    AlexNet,
+    BiMattingEncoder,
+    BNext,
+    ReActNet,
+    ResNet,
+    ResNetSpec,
+    alexnet,
+    create_backbone,
+)
 from densebnn.binary import METHODS, BinaryConv2d, create_method
 from densebnn.registry import UserError
 
@@ -27,10 +37,12 @@ GOLDEN = {
     "resnet20": (267_264, 40_108_032, 443_008, 32),
     "vgg_small": (4_571_136, 603_979_776, 3_620_864, 32),
     "resnet18_cifar": (10_985_472, 547_356_672, 8_066_048, 32),
+    "bimatting_encoder": (3_353_344, 1_159_266_304, 6_443_008, 224),
     "alexnet": (58_236_928, 1_025_744_896, 113_379_328, 224),  # these two are those that larq's zoo lists
     "dorefa_alexnet": (58_236_928, 2_924_609_536, 125_028_352, 224),
 }
 CHEAP = ("resnet20", "vgg_small", "resnet18_cifar", "resnet18", "real2binary_resnet18", "reactnet_a", "bnext_t")
+CHEAP += ("bimatting_encoder",)
 STRIDED = "strided_conv"
 
 
@@ -45,6 +57,9 @@ SMALL = {
     "reactnet": lambda method: ReActNet("reactnet_a", 8, ((16,), (32, 32), (64,)), method, num_classes=4),
     "bnext": lambda method: BNext("bnext_t", 8, ((16,), (32, 32), (64,)), method, num_classes=4),
     "vgg_small": lambda method: create_backbone("vgg_small", method=method, num_classes=4),
+    "bimatting_encoder": lambda method: BiMattingEncoder(
+        "bimatting_encoder", 4, ((8, 16, 8), (16, 32, 16)), method, num_classes=4
+    ),
     "alexnet": lambda method: small_alexnet("alexnet", method),
     "dorefa_alexnet": lambda method: small_alexnet("dorefa_alexnet", method),
 }

@@ -9,7 +9,7 @@ from densebnn.binary import METHODS
 from densebnn.dense import DECODERS, encoder_name, register_encoders
 from densebnn.registry import UserError
 
-DEPTH = dict.fromkeys(BACKBONES, 5) | {"resnet20": 2, "resnet18_cifar": 3, "vgg_small": 3}
+DEPTH = dict.fromkeys(BACKBONES, 5) | {"resnet20": 2, "resnet18_cifar": 3, "vgg_small": 3, "bimatting_encoder": 4}
 CHANNELS = {
     "resnet20": [3, 32, 64],
     "resnet18_cifar": [3, 128, 256, 512],
@@ -24,6 +24,7 @@ CHANNELS = {
     "bnext_s": [3, 96, 192, 384, 768, 1536],
     "bnext_m": [3, 96, 192, 384, 768, 1536],
     "bnext_l": [3, 128, 256, 512, 1024, 2048],
+    "bimatting_encoder": [3, 16, 32, 64, 1024],
     "alexnet": [3, 3, 96, 256, 256, 256],
     "dorefa_alexnet": [3, 3, 256, 384, 256, 256],
 }
@@ -124,7 +125,7 @@ def test_decoders_take_the_larger_networks(decoder, backbone):
         assert model(torch.empty(2, 3, 64, 64)).shape == (2, 2, 64, 64)
 
 
-@pytest.mark.parametrize("backbone", ["vgg_small", "resnet18_cifar"])
+@pytest.mark.parametrize("backbone", ["bimatting_encoder", "vgg_small", "resnet18_cifar"])
 def test_a_decoder_of_fewer_levels_takes_networks_for_small_images(backbone):
     channels = {"encoder_depth": 3, "decoder_channels": (32, 16, 8)}
     model = smp.create_model("unet", encoder_name(backbone, "irnet"), encoder_weights=None, classes=2, **channels)

@@ -46,11 +46,14 @@ def bimatting(variant: Variant) -> Method:
     Weights: sign of the filter-wise centred W times its mean magnitude, clip straight-through on the centred W, the
     scale outside the gradient, the centring inside. Activations: sign(x - threshold), a learned threshold per channel,
     with a clip surrogate. Block: that of ReActNet, convolution, batch norm, skip, RPReLU; shortcuts are average pooling
-    and a real-valued 1x1 convolution. Static at inference, layer by layer.
+    and a real-valued 1x1 convolution. In `bimatting_encoder`, the paper's encoder, shrinkable blocks: they widen two or
+    four times, or shrink to half the channels, with shortcuts without parameters (repeated, or the mean of both
+    halves), and a pooled skip goes around the two blocks that halve the resolution and shrink. Static at inference,
+    layer by layer.
 
-    Both variants are the same, after the release. The layers are here, in residual blocks; the paper's shrinkable
-    encoder, whose blocks halve their channels too, and its sparse-assisted decoder, which masks convolutions by the
-    image, are not.
+    Both variants are the same, after the release; its encoder normalises images itself, here the data does. Not here:
+    the sparse-assisted decoder, which masks convolutions by the image, its recurrent units, the refiner, and the four
+    stages of training with the losses of matting.
     """
     return Method(
         name="bimatting",
