@@ -101,7 +101,8 @@ class BiMattingEncoder(Backbone):
     def _dilate_stage(self, stage: nn.Module, factor: int) -> None:
         """The first block of a stage still sees the resolution of the stage's input."""
         strided = any(isinstance(module, nn.Conv2d) and module.stride != (1, 1) for module in stage.modules())
-        first, *others, skip = (*stage.blocks, stage.skip)  # type: ignore[misc]  # a ShrinkableStage
+        blocks, skip = stage.get_submodule("blocks"), stage.get_submodule("skip")
+        first, *others = blocks.children()
         super()._dilate_stage(first, factor // 2 if strided else factor)
         super()._dilate_stage(nn.ModuleList([*others, skip]), factor)
 
