@@ -5,6 +5,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 import runpy
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import densebnn
+from densebnn.binary import METHODS
 from densebnn.engine.ablation import AblateConfig, cells_of
 from densebnn.engine.cli import parse
 from densebnn.engine.config import EvalConfig, FinetuneConfig, PretrainConfig, SummaryConfig
@@ -55,6 +57,32 @@ def test_files_and_functions_are_short(path):
     assert text.count("\n") <= 350
     functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
     assert [f.name for f in functions if f.end_lineno - f.lineno + 1 > 70] == []
+
+
+def defaults_and_docstrings(tree):
+    """The nodes of a file's values that are only defaults, of a parameter, a field or an option, or documentation."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from [*node.args.defaults, *node.args.kw_defaults]
+        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.Expr)) or getattr(node, "arg", "") == "default":
+            yield getattr(node, "value", None)
+
+
+def test_no_name_of_a_method_decides_anything_outside_their_floors():
+    """Trainer, tasks and all else see events, binarizers and block specs; a method's name may be a default."""
+    names, found = METHODS.keys() - {"bnn"}, []  # which is the field's word, too, and in the names of encoders
+    for path in SOURCES:
+        if path.relative_to(ROOT).parts[:2] in (("densebnn", "binary"), ("densebnn", "backbones")):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        harmless = {id(node) for node in defaults_and_docstrings(tree)}
+        for node in ast.walk(tree):
+            texts = [getattr(node, kind, None) for kind in ("id", "attr", "arg", "name")]
+            if isinstance(node, ast.Constant) and id(node) not in harmless:
+                texts.append(node.value)
+            words = {word for text in texts if isinstance(text, str) for word in re.split(r"\W", text.lower())}
+            found += [f"{relative(path)}:{node.lineno}: {word}" for word in words & names]
+    assert found == []
 
 
 @pytest.mark.parametrize("name", MODULES)

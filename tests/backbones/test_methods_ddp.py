@@ -46,8 +46,10 @@ def outcome(tmp_path_factory):
     return [json.loads(output) for output in outputs]
 
 
-def test_every_method_got_through(outcome):
+def test_every_method_and_every_backbone_got_through(outcome):
     assert {case.split()[0] for case in outcome[0]} == set(METHODS)
+    backbones = {backbone for used in USED.values() for backbone in used}
+    assert {case.split()[2] for case in outcome[0] if len(case.split()) == 3} == backbones
     assert outcome[0].keys() == outcome[1].keys()
 
 

@@ -100,7 +100,7 @@ def test_a_copy_is_equal_and_trains_on_by_itself_in_bfloat16(method, variant, ba
     assert_same(model.state_dict(), before)
 
 
-@pytest.mark.parametrize(("method", "variant", "backbone"), [case for case in CASES if case[2] == USED[case[0]][0]])
+@in_every_backbone
 def test_the_exported_graph_is_the_network(method, variant, backbone):
     model, images = trained(method, variant, backbone)[0], batch(0)["image"][:2]
     with torch.no_grad():

@@ -78,7 +78,10 @@ def run(case, modes, folder, runtime):
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    cases = {" ".join(case): (case, {}) for case in CASES if case[2] == USED[case[0]][0]}
+    # every method once, and every backbone once: what processes must agree on is in the layers, whatever is around them
+    met = [case for case in CASES if case[2] == USED[case[0]][0]]
+    others = {case[2]: case for case in reversed(CASES) if case[2] not in {backbone for _, _, backbone in met}}
+    cases = {" ".join(case): (case, {}) for case in (*met, *others.values())}
     for name in STAGED:
         cases[f"{name} real"] = (name, "as_paper", USED[name][0]), {"weights": "real", "activations": "tanh"}
     results = {}

@@ -2,13 +2,14 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from densebnn.backbones import create_backbone
-from densebnn.binary import BinaryConv2d, summary
+from densebnn.backbones import ResNet, ResNetSpec, create_backbone
+from densebnn.binary import BinaryConv2d, create_method, summary
 from densebnn.registry import UserError
 
 # backbone, method, size, classes -> BOPs, FLOPs, binary parameters: from the layers' shapes, see `counted`
@@ -60,12 +61,38 @@ def test_bnext_to_the_digits_that_are_known(backbone):
         (("resnet18", "bireal"), 1.640e8, 0.160),
         (("resnet34", "reactnet"), 1.929e8, 0.286),
         (("reactnet_a", "reactnet"), 0.871e8, 0.864),
+        (("resnet20", "irnet"), 1.070e6, 0.586),
+        (("vgg_small", "irnet"), 1.306e7, 0.723),
+        (("resnet18_cifar", "irnet"), 1.662e7, 0.515),
+        (("resnet18_cifar", "siman"), 1.043e7, 0.830),
     ],
 )
 def test_ops_are_those_of_the_papers(key, ops, degree):
-    found = summary(create_backbone(key[0], method=key[1]), (224, 224))
+    (size, classes), *_ = [(size, classes) for *names, size, classes in GOLDEN if tuple(names) == key]
+    found = summary(create_backbone(key[0], method=key[1], num_classes=classes), (size, size))
     assert found.ops == found.bops / 64 + found.flops == pytest.approx(ops, rel=5e-4)
     assert found.binarization == pytest.approx(degree, abs=5e-4)
+
+
+def test_resnet18_without_real_convolutions_in_its_shortcuts():
+    """As the first binary networks count it: 18.1 % of the OPs are binary."""
+    method = create_method("bireal")
+    spec = ResNetSpec("imagenet", (64, 128, 256, 512), (2, 2, 2, 2), replace(method.block, shortcut="pool_pad"))
+    found = summary(ResNet("resnet18", spec, method), (224, 224))
+    assert (found.bops, found.flops) == (1_676_279_808, 118_525_952)
+    assert found.ops == pytest.approx(1.447e8, rel=5e-4)
+    assert found.binarization == pytest.approx(0.181, abs=5e-4)
+
+
+def test_the_networks_of_the_zoo_to_the_unit():
+    """Multiply-adds and weights that larq's zoo lists for its AlexNets; it counts activations of two bits apart."""
+    for backbone, binary, real in (
+        ("alexnet", 1_025_744_896, 113_379_328),
+        ("dorefa_alexnet", 2_924_609_536, 125_028_352),
+    ):
+        with torch.device("meta"):
+            found = summary(create_backbone(backbone, method="bireal"), (224, 224))
+        assert (found.bops, found.flops, found.binary_parameters) == (binary, real, 58_236_928)
 
 
 def test_a_basic_residual_network_against_a_count_from_its_shapes():

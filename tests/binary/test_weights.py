@@ -57,6 +57,19 @@ def test_standardized_scale_is_one_for_gaussian_filters_and_half_for_spiky_ones(
     assert binarizer(spiky).scale.unique().tolist() == [0.5]
 
 
+def test_the_scale_halves_where_the_mean_magnitude_falls_below_the_root_of_one_half():
+    """Filters with ever fewer weights that are not small, from both sides of the bound."""
+    torch.manual_seed(0)
+    share = torch.linspace(0.2, 1, 200).view(-1, 1, 1, 1)
+    w = torch.randn(200, 64, 3, 3).double() * (torch.rand(200, 64, 3, 3) < share)
+    centred = (w - w.mean((1, 2, 3), keepdim=True)).numpy()
+    mean = np.abs(centred / centred.std((1, 2, 3), keepdims=True, ddof=1)).mean((1, 2, 3))
+    assert np.sort(np.abs(mean - 2**-0.5))[0] < 2e-3
+    assert 0 < (mean < 2**-0.5).sum() < 200
+    scale = StandardizedSign(EDE().double())(w).scale.flatten().numpy()
+    np.testing.assert_array_equal(scale, np.where(mean < 2**-0.5, 0.5, 1.0))
+
+
 @pytest.mark.parametrize("centre", [False, True])
 def test_xnor_gradient_factor_and_latent_edit(centre):
     w = weight()

@@ -94,6 +94,14 @@ def test_other_input_channels():
     assert encoder("resnet18", "bireal", in_channels=4)(torch.randn(1, 4, 32, 32))[0].shape[1] == 4
 
 
+def test_every_backbone_is_registered_with_every_method_in_both_variants():
+    names = {encoder_name(b, m, v) for b in BACKBONES for m in METHODS for v in ("as_paper", "as_released")}
+    assert len(names) == 2 * len(BACKBONES) * len(METHODS)
+    assert names == {name for name in smp.encoders.encoders if name.startswith("bnn-")}
+    released = smp.encoders.get_encoder("bnn-resnet20-adabin-released", weights=None, depth=2)
+    assert released.backbone.method.variant == "as_released"
+
+
 def test_registering_again_changes_nothing():
     before = dict(smp.encoders.encoders)
     register_encoders()

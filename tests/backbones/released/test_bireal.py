@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from densebnn.backbones import load_released
+from densebnn.backbones import FAMILIES, load_released
 from densebnn.binary import set_modes
 from densebnn.registry import UserError
 
@@ -173,6 +173,16 @@ def test_the_first_step_has_real_valued_weights(family, network, tools, tmp_path
     load_released(own, path, family=family)
     set_modes(own, weights="real")
     tools.agree(official, own, 64)
+
+
+def test_the_second_step_finds_every_tensor_of_the_first():
+    """The release drops all binary weights between its steps, as they change their names; renamed, none is left."""
+    first, second = (MobileNetwork(column=column).state_dict() for column in (False, True))
+    assert len(first.keys() - second.keys()) == len(second.keys() - first.keys()) == 31
+    family = FAMILIES["reactnet_a"]
+    renamed = family.prepare(first).keys()
+    assert renamed == family.prepare(second).keys()
+    assert renamed == {name for source in family.tensors.values() for name in source.names}
 
 
 def test_a_layer_in_both_spellings_is_refused(tools, tmp_path):
