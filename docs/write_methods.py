@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,12 @@ ACCURACIES = Path(__file__).with_name("fashion_mnist_methods.json")
 def card(name: str) -> str:
     """Return a method's card, which is its docstring."""
     return inspect.cleandoc(METHODS[name].__doc__ or "")
+
+
+def paper(name: str) -> str:
+    """Return who published a method, where and when: what stands in parentheses in its card's first sentence."""
+    found = re.search(r"\(([^()]*(?:\([^()]*\)[^()]*)*\d{4})\)", " ".join(card(name).split()))
+    return re.sub(r'"[^"]*",? ?', "", found[1]) if found else "none"
 
 
 def variants(name: str) -> str:
@@ -74,9 +81,13 @@ def page() -> str:
         "other number: `python tools/summary.py --method NAME --size 224 224`.",
         "",
     ]
-    lines += ["| method | paper and release | at inference | BOPs | FLOPs | bytes |", "|---|---|---|---|---|---|"]
+    lines += [
+        "| method | paper | as in the paper and as released | at inference | BOPs | FLOPs | bytes |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name in METHODS:
-        lines.append(f"| [{name}](#{name}) | {variants(name)} | {inference(name)} | {' | '.join(counted(name))} |")
+        row = (f"[{name}](#{name})", paper(name), variants(name), inference(name), *counted(name))
+        lines.append(f"| {' | '.join(row)} |")
     if ACCURACIES.is_file():
         data = json.loads(ACCURACIES.read_text(encoding="utf-8"))
         lines += ["", "## On Fashion-MNIST", "", *data["about"], "", *accuracies(data)]

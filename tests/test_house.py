@@ -158,6 +158,12 @@ def test_every_configuration_is_a_short_difference_that_its_tool_can_read(path, 
         assert config != config_class()
 
 
+def test_the_page_of_methods_has_the_card_of_each():
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    cards = {name: inspect.cleandoc(make.__doc__) for name, make in METHODS.items()}
+    assert [name for name, card in cards.items() if f"### {name}\n\n{card}\n" not in text] == []
+
+
 def modules_with_examples():
     return [
         name for name in ("densebnn", *MODULES) if ">>> " in Path(importlib.util.find_spec(name).origin).read_text()
