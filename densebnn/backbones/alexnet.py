@@ -92,6 +92,13 @@ class _Layer(nn.Module):
         return x
 
 
+class _Stacked(nn.Module):
+    """The image at half its resolution, 2x2 pixels as channels: (N, C, H, W) -> (N, 4C, H/2, W/2), rounded up."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(_extended(x, [side + side % 2 for side in x.shape[2:]]), 2)
+
+
 class _First(nn.Sequential):
     """The real-valued first convolution: pad, convolve; normalise and bend if the network does."""
 
@@ -111,8 +118,9 @@ class AlexNet(Backbone):
     The method gives the binarizers; order and non-linearity are the network's, and there are no skips. `norm` holds the
     two binary layers of the classifier, a 6x6 and a 1x1 convolution, which images of 224x224 turn into one pixel; maps
     that are not 6x6 are averaged to it. The features have the strides 2, 4, 8, 16, 32. No layer has stride 2: the image
-    itself, averaged, stands there. Poolings of whole windows leave out what remains at a border; features repeat their
-    outermost values there, so that their sizes are those of the image divided by the stride, rounded up, as everywhere.
+    itself stands there, its 2x2 pixels as channels. Poolings of whole windows leave out what remains at a border;
+    features repeat their outermost values there, so that their sizes are those of the image divided by the stride,
+    rounded up, as everywhere.
 
     Args:
         name: its key in `BACKBONES`.
@@ -137,9 +145,9 @@ class AlexNet(Backbone):
         widths = [spec.stem[0]]
         for layers in spec.stages:
             widths.append(layers[-1][0] if layers else widths[-1])
-        super().__init__(name, method, (in_channels, *widths[1:]), (2, 4, 8, 16, 32))
+        super().__init__(name, method, (4 * in_channels, *widths[1:]), (2, 4, 8, 16, 32))
         layer = partial(_Layer, block=block, method=method, pad_value=pad_value)
-        self.stem = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+        self.stem = _Stacked()
         self.stages = nn.ModuleList()
         channels, index = spec.stem[0], 0
         first = _First(in_channels, spec, block.stem_nonlinearity)
