@@ -1,0 +1,146 @@
+"""Write docs/contrastive_results.md and its picture: `python docs/write_contrastive.py`.
+
+What it says comes from docs/contrastive_results.json. `--classification TABLE.json`, `--depth TABLE.json` and
+`--segmentation TABLE.json` take in new tables, as `tools/ablate.py` writes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from densebnn.atomic import write_json, write_text
+
+PAGE = Path(__file__).with_name("contrastive_results.md")
+PICTURE = PAGE.with_suffix(".png")
+RESULTS = PAGE.with_suffix(".json")
+METHODS = ("irnet", "reactnet", "recu")
+KEPT = ("row", "flags", "seeds", "mean", "spread", "held_out", "difference", "seconds")
+
+_TEACHER = "configs/fashion_mnist/teacher.yaml --run.out runs/fashion-mnist-teacher"
+_OFF = "configs/rooms/pretrain.yaml --contrastive.weight 0 --run.out runs/rooms-off"
+ABOUT = {
+    "classification": (
+        "Top-1 in per cent on Fashion-MNIST, `resnet20`, images of 20x20; 5,000 training samples are held out, to",
+        "choose by. Mean and standard deviation over seeds; the difference to the same method without a term is paired",
+        "by seed, with Student's 95 % interval. `self W` is the form `self` at weight W, `with labels` is",
+        "`label_aware`; `teacher` and `logits` learn from the same real-valued network.",
+        "",
+        f"    python tools/pretrain_cls.py --config {_TEACHER}",
+        "    python tools/ablate.py --config configs/fashion_mnist/contrastive.yaml",
+    ),
+    "depth": (
+        "RMSE in metres on the sample rooms, after 200 steps; `resnet18` with ReActNet, pretrained on the built-in",
+        "crops. The difference is to the row that the table's configuration names: pretraining to random weights,",
+        "pretraining with the term to pretraining without.",
+        "",
+        f"    python tools/pretrain_cls.py --config {_OFF}",
+        "    python tools/ablate.py --config configs/rooms/transfer-depth.yaml",
+    ),
+    "segmentation": (
+        "Mean IoU in per cent of 13 classes, the same way.",
+        "",
+        "    python tools/ablate.py --config configs/rooms/transfer-segmentation.yaml",
+    ),
+}
+TITLES = {"classification": "Classification", "depth": "Transfer to depth", "segmentation": "Transfer to segmentation"}
+
+
+def cells(row: Mapping[str, Any], factor: float, digits: int) -> list[str]:
+    """Return a row's figures as text."""
+
+    def pair(mean: float | None, spread: float | None, sign: str = "") -> str:
+        if mean is None:
+            return ""
+        return f"{factor * mean:{sign}.{digits}f}" + ("" if spread is None else f" ± {factor * spread:.{digits}f}")
+
+    gap = row["difference"] or {"mean": None, "half_width": None}
+    return [
+        pair(row["held_out"]["mean"], None),
+        pair(row["mean"], row["spread"]),
+        pair(gap["mean"], gap["half_width"], "+"),
+        str(len(row["seeds"])),
+        f"{row['seconds']:.0f}",
+    ]
+
+
+def tables(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """Return the lines of a result's table, one for each method where rows begin with one."""
+    factor, digits = (1.0, 3) if name == "depth" else (100.0, 1)
+    header = ["| | held out | test | paired difference, 95 % | seeds | seconds |", "|---|---|---|---|---|---|"]
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        first = row["row"].partition(" ")[0]
+        groups.setdefault(first if first in METHODS else "", []).append(row)
+    lines: list[str] = []
+    for method, members in groups.items():
+        lines += [f"`{method}`", ""] if method else []
+        lines += header
+        for row in members:
+            label = row["row"].removeprefix(method).strip()
+            lines.append(f"| {label} | {' | '.join(cells(row, factor, digits))} |")
+        lines.append("")
+    return lines
+
+
+def picture(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the paired differences of the classification, a panel for each method."""
+    figure, panels = plt.subplots(1, len(METHODS), figsize=(11, 3.4), sharey=True, sharex=True, layout="constrained")
+    for panel, method in zip(panels, METHODS, strict=True):
+        own = [row for row in rows if row["row"].startswith(f"{method} ") and row["difference"]]
+        labels = [row["row"].removeprefix(f"{method} ") for row in own]
+        means = [100 * row["difference"]["mean"] for row in own]
+        reach = [100 * (row["difference"]["half_width"] or 0) for row in own]
+        panel.axvline(0, color="0.6", linewidth=1)
+        panel.errorbar(means, range(len(own)), xerr=reach, fmt="o", color="tab:blue", capsize=3)
+        panel.set_yticks(range(len(own)), labels)
+        panel.set_title(method)
+        panel.grid(axis="x", color="0.9")
+    panels[0].invert_yaxis()
+    figure.supxlabel("difference of top-1 to no term, percentage points; 95 % interval")
+    figure.savefig(PICTURE, dpi=110)
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """Return the text of the page."""
+    lines = [
+        "# What the contrastive term changes",
+        "",
+        "Written by `python docs/write_contrastive.py`; [contrastive.md](contrastive.md) says how we read it.",
+        "",
+    ]
+    for name, title in TITLES.items():
+        if name in results:
+            lines += [f"## {title}", "", *ABOUT[name], "", *tables(results[name], name)]
+            if name == "classification":
+                lines += [f"![Paired differences by method and form of the term]({PICTURE.name})", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Take in new tables if there are any, and write the page and its picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in TITLES:
+        parser.add_argument(f"--{name}", type=Path, help="a table that tools/ablate.py wrote")
+    given = vars(parser.parse_args())
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    for name, path in given.items():
+        if path is not None:
+            rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+            results[name] = [{key: row[key] for key in KEPT} for row in rows if row["seeds"]]
+    write_json(RESULTS, results)
+    if "classification" in results:
+        picture(results["classification"])
+    write_text(PAGE, page(results))
+
+
+if __name__ == "__main__":
+    main()
