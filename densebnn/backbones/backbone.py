@@ -73,6 +73,17 @@ class Backbone(nn.Module):
         """Drop the stages behind the first `count` features."""
         del self.stages[count - 1 :]
 
+    def goes_without(self, tensor: str) -> bool:
+        """Whether a tensor, by its name in the whole backbone, is of what an encoder leaves out.
+
+        That is of a stage that `keep_features` has dropped, or of the classifier.
+        """
+        part, _, rest = tensor.partition(".")
+        if part != "stages":
+            return part in ("norm", "classifier")
+        stage = rest.partition(".")[0]
+        return stage.isdecimal() and len(self.stages) <= int(stage) < len(self._channels) - 1
+
     def dilate(self, output_stride: int) -> None:
         """Trade the strides beyond `output_stride` for dilation, in convolutions and shortcuts alike.
 

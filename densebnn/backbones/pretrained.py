@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from densebnn.backbones.backbone import Backbone
 from densebnn.backbones.released import FAMILIES
 from densebnn.binary import pack_state, unpack_state
@@ -17,8 +15,6 @@ from densebnn.weights import load_strict, load_weights, save_weights
 __all__ = ["find_weights", "load_backbone_weights", "pretrained_names", "save_backbone"]
 
 _FOLDER = Path(__file__).parent.parent / "pretrained"
-_HEAD = ("norm.", "classifier.")
-"""What a classifier has and an encoder has not."""
 
 
 def pretrained_names() -> list[str]:
@@ -56,19 +52,19 @@ def save_backbone(path: Path, backbone: Backbone, card: Mapping[str, Any]) -> No
     save_weights(path, pack_state(backbone), {**names, **card})
 
 
-def load_backbone_weights(model: nn.Module, path: Path) -> dict[str, Any]:
-    """Load a file of weights into a backbone, with or without its classifier, and return the card.
+def load_backbone_weights(model: Backbone, path: Path) -> dict[str, Any]:
+    """Load a file of weights into a backbone, whole or as an encoder, and return the card.
 
     Raises:
-        UserError: a damaged file, or one that does not match every tensor of `model`; only the classifier's may be left
-            over, when `model` has none. The message lists what differs, and `model` is untouched.
+        UserError: a damaged file, or one that does not match every tensor of `model`; only what `model`
+            `goes_without` may be left over. The message lists what differs, and `model` is untouched.
     """
     tensors, card = load_weights(path)
     own = model.state_dict()
     state = {
         name: tensor
         for name, tensor in unpack_state(model, tensors).items()
-        if name in own or not name.startswith(_HEAD)
+        if name in own or not model.goes_without(name)
     }
     load_strict(model, state, what=str(path))
     return card

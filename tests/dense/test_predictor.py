@@ -71,3 +71,17 @@ def test_encoder_weights_all_or_nothing(tmp_path):
     with pytest.raises(UserError, match="tensors fit"):
         other.load_encoder(file)
     assert all(torch.equal(before[name], tensor) for name, tensor in other.state_dict().items())
+
+
+def test_a_decoder_that_uses_fewer_stages_takes_the_weights_of_the_whole_backbone(tmp_path):
+    source = create_backbone("resnet18", method="reactnet", num_classes=5)
+    save_backbone(tmp_path / "whole.safetensors", source, {})
+    model = DensePredictor(decoder="PSPNet")
+    assert len(model.encoder.backbone.stages) < len(source.stages)
+    model.load_encoder(tmp_path / "whole.safetensors")
+    own = model.encoder.backbone.stages[-1][0].convs[0]
+    assert torch.equal(own.weight.sign(), source.stages[1][0].convs[0].weight.sign())
+
+    save_backbone(tmp_path / "deeper.safetensors", create_backbone("resnet34", method="reactnet"), {})
+    with pytest.raises(UserError, match=r"unexpected: stages\.0\.4"):
+        model.load_encoder(tmp_path / "deeper.safetensors")

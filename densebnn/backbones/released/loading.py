@@ -10,29 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from densebnn.atomic import sha256
+from densebnn.backbones.backbone import Backbone
 from densebnn.backbones.released.files import read_keras, read_torch
 from densebnn.backbones.released.layout import Family, Source, check_network, find_family
 from densebnn.registry import UserError
 
 __all__ = ["load_released"]
 
-_HEAD = ("norm.", "classifier.")
-"""What a classifier has and an encoder has not."""
 _LISTED = 5
 
 
-def load_released(model: nn.Module, path: Path | str, *, family: str) -> dict[str, Any]:
+def load_released(model: Backbone, path: Path | str, *, family: str) -> dict[str, Any]:
     """Load what the authors of a method released into a backbone, and return a card of what was loaded.
 
     Every tensor of the file finds its place or is one that the family declares as droppable; every tensor of the
-    network is filled but for those that the family declares as kept. A backbone without its classifier goes without the
-    classifier's tensors. No code of the file is run.
+    network is filled but for those that the family declares as kept. What an encoder goes without, the file may hold.
+    No code of the file is run.
 
     Args:
-        model: a `Backbone` of the family's architecture, method and variant, with as many classes as the file.
+        model: of the family's architecture, method and variant, with as many classes as the file.
         path: the file.
         family: a key of `FAMILIES`; or a method's name, for its ResNet-18 for ImageNet.
 
@@ -55,7 +54,7 @@ def load_released(model: nn.Module, path: Path | str, *, family: str) -> dict[st
     own = model.state_dict()
     try:
         tensors = layout.prepare(tensors)
-        state, differences = _placed(tensors, own, layout)
+        state, differences = _placed(tensors, model, layout)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     differences.refuse(
@@ -94,17 +93,15 @@ def _first(names: list[str]) -> str:
     return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
 
 
-def _placed(
-    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], layout: Family
-) -> tuple[dict[str, Tensor], _Differences]:
+def _placed(tensors: Mapping[str, Tensor], model: Backbone, layout: Family) -> tuple[dict[str, Tensor], _Differences]:
     """Return the file's tensors in our form and under our names, and what does not fit."""
-    differences = _Differences()
+    own, differences = model.state_dict(), _Differences()
     state: dict[str, Tensor] = {}
     used: set[str] = set()
     for target, source in layout.tensors.items():
         if target not in own:
-            # an encoder has no head; any other tensor without a place is left unused, and so unexpected
-            used.update(source.names if target.startswith(_HEAD) else ())
+            # any other tensor without a place is left unused, and so unexpected
+            used.update(source.names if model.goes_without(target) else ())
             continue
         used.update(source.names)
         absent = [name for name in source.names if name not in tensors]

@@ -65,17 +65,20 @@ def agree(one: nn.Module, other: nn.Module, size: int) -> None:
 
 @pytest.fixture
 def check(tmp_path):
-    """Save a retold network as `content(state_dict)`, load it as `family` with and without head, compare logits."""
+    """Save a retold network as `content(state_dict)`, load it as `family`, whole and as encoders, compare logits."""
 
     def run(official: nn.Module, family: str, content: Any, size: int = 64) -> dict[str, Any]:
         randomize(official)
         path = tmp_path / "checkpoint.pth.tar"
         torch.save(content(official.state_dict()), path)
-        network, encoder = build(family), build(family, 0)
+        network, encoder, shallow = build(family), build(family, 0), build(family, 0)
+        shallow.keep_features(2)
         card = load_released(network, path, family=family)
         load_released(encoder, str(path), family=family)
+        load_released(shallow, path, family=family)
         whole = network.state_dict()
-        assert all(torch.equal(tensor, whole[name]) for name, tensor in encoder.state_dict().items())
+        for part in (encoder, shallow):
+            assert all(torch.equal(tensor, whole[name]) for name, tensor in part.state_dict().items())
         agree(official, network, size)
         return card
 
