@@ -66,8 +66,11 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         raise UserError(f"{path}: a safetensors file without densebnn's card; save it with save_weights")
     text = metadata["card"]
     if hashlib.sha256(text.encode()).hexdigest() == metadata.get("card_sha256"):
-        card = json.loads(text)
-        if card.get("sha256") == fingerprint(tensors):
+        try:
+            card = json.loads(text)
+        except (ValueError, RecursionError):
+            card = None
+        if isinstance(card, dict) and card.get("sha256") == fingerprint(tensors):
             return tensors, card
     raise UserError(f"{path}: its content does not match its SHA-256, so it is damaged; save or download it again")
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from collections import OrderedDict
 
@@ -72,6 +73,16 @@ def test_missing_files_folders_and_files_without_a_card_are_refused(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "plain.safetensors")
     with pytest.raises(UserError, match="without densebnn's card"):
         load_weights(tmp_path / "plain.safetensors")
+
+
+@pytest.mark.parametrize("card", ["[]", "none", "[" * 100_000, "{}"])
+def test_a_card_that_is_none_is_refused(tmp_path, card):
+    path = tmp_path / "w.safetensors"
+    metadata = {"card": card, "card_sha256": hashlib.sha256(card.encode()).hexdigest()}
+    save_file({"a": torch.ones(1)}, path, metadata)
+    with pytest.raises(UserError, match="damaged") as caught:
+        load_weights(path)
+    assert str(path) in str(caught.value)
 
 
 def test_fingerprint_is_one_of_names_types_shapes_and_bytes():

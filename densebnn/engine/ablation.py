@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from densebnn.atomic import write_json, write_text
 from densebnn.engine.progress import Progress
 from densebnn.engine.report import table
+from densebnn.engine.run_folder import load_report
 from densebnn.registry import UserError
 
 __all__ = ["AblateConfig", "Cell", "RowConfig", "cells_of", "run_cells", "tabulate", "write_table"]
@@ -84,7 +84,7 @@ class Cell:
         report, made_by = self.folder / "report.json", self.folder.with_suffix(".command")
         if not report.is_file() or not made_by.is_file() or made_by.read_text(encoding="utf-8") != self.text:
             return None
-        return json.loads(report.read_text(encoding="utf-8"))
+        return load_report(report)
 
     @property
     def text(self) -> str:

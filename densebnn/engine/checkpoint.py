@@ -157,7 +157,7 @@ class Checkpoints:
                     f"{self._manifest} is missing, so {lost[-1].name} cannot be checked; {_START_ANEW}"
                 ) from None
             return []
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{self._manifest} is damaged ({type(error).__name__}); {_START_ANEW}") from error
         if not (known and complete):
             raise UserError(f"{self._manifest} is damaged (a file name or a hash is wrong); {_START_ANEW}")

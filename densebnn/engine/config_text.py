@@ -18,7 +18,7 @@ from densebnn.registry import UserError
 __all__ = ["MAX_BYTES", "first_difference", "flatten", "from_text", "read", "to_text"]
 
 MAX_BYTES = 1_000_000
-"""A configuration file larger than this is refused unread."""
+"""A configuration file larger than this is refused; no more of it is read."""
 
 # YAML 1.1 reads 1e-3 as a string; everybody who writes it means the number.
 _FLOAT = re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$")
@@ -71,10 +71,11 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UserError(f"{path}: {size} bytes is too large for a configuration file (at most {MAX_BYTES})")
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)  # not its size, which pipes and devices do not tell
+        if len(content) > MAX_BYTES:
+            raise UserError(f"{path}: more than {MAX_BYTES} bytes are too large for a configuration file")
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such configuration file; give the path of a .yaml file") from None
     except (OSError, UnicodeDecodeError) as error:

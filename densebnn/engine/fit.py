@@ -6,6 +6,7 @@ checkpoint; so a run that was killed after any step and started again ends with 
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 from collections.abc import Callable, Iterable, Mapping
@@ -22,9 +23,11 @@ from densebnn.engine.optimizer import learning_rate, make_optimizer, set_learnin
 from densebnn.engine.progress import Progress
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime, Signals, Terminated, seed_step
+from densebnn.registry import UserError
 
 __all__ = ["NonFiniteLoss", "fit"]
 
+_LOG = logging.getLogger(__name__)
 Batch = Mapping[str, Tensor]
 Parts = dict[str, Any]
 """What a checkpoint restores, by name: modules and the optimizer."""
@@ -57,6 +60,7 @@ def fit(
 
     Raises:
         NonFiniteLoss: the loss of a step is NaN or infinite on any process.
+        UserError: another version of the network wrote the checkpoint.
         Terminated: a signal arrived; the state was saved after the step it arrived in.
     """
     optimizer = make_optimizer(objective, train)
@@ -95,15 +99,19 @@ def fit(
             if train.eval_every and done % train.eval_every == 0 and done < train.steps:
                 record["eval"] = dict(evaluate())
                 objective.train()
-            stop = runtime.all_ranks_agree(signals.received is not None)
-            asked = runtime.all_ranks_agree(signals.take_save())
+            stop, asked = map(runtime.all_ranks_agree, (signals.received is not None, signals.take_save()))
             saving = stop or asked or done % train.checkpoint_every == 0 or done == train.steps
             run.log(record, sync=saving)
             progress.update(done, figures)
             if saving:
                 _save(parts, checkpoints, done, runtime)
             if stop:
-                raise Terminated(signals.received or signal.SIGTERM)
+                raise _ended(signals, done, run)
+
+
+def _ended(signals: Signals, step: int, run: RunFolder) -> Terminated:
+    _LOG.info("stopped after step %d, which is saved in %s; the same command goes on from there", step, run.path)
+    return Terminated(signals.received or signal.SIGTERM)
 
 
 def _diagnosed(step: int, train: TrainConfig, runtime: Runtime) -> bool:
@@ -120,8 +128,15 @@ def _resume(parts: Parts, checkpoints: Checkpoints, run: RunFolder, runtime: Run
     if loaded is None:
         run.truncate_log(0)
         return 0
-    for name, part in parts.items():
-        part.load_state_dict(loaded.state[name])
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(loaded.state[name])
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{loaded.path} is whole, but does not fit this network and its optimizer ({reason}); another version of "
+            "densebnn wrote it: go on with that one, or start in another folder"
+        ) from error
     run.truncate_log(loaded.step)
     return loaded.step
 
@@ -152,7 +167,9 @@ def _non_finite(figures: Mapping[str, float], step: int, batch: Batch, run: RunF
     named = ", ".join(f"{name} {value:g}" for name, value in figures.items())
     indices = batch["index"].tolist()
     samples = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
+    saved = any(run.checkpoint_folder.glob("step-*.pt"))
+    kept = f"the last checkpoint in {run.path} is from before it" if saved else f"{run.path} has no checkpoint yet"
     return (
-        f"the loss of step {step + 1} is not finite ({named}) on samples {samples}; the last checkpoint in {run.path} "
-        "is from before it: lower train.lr or set train.clip in a new run"
+        f"the loss of step {step + 1} is not finite ({named}) on samples {samples}; {kept}: "
+        "lower train.lr or set train.clip in a new run"
     )

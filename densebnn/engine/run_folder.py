@@ -18,7 +18,7 @@ from densebnn.atomic import jsonable, remove_stale, write_json, write_text, writ
 from densebnn.engine.config_text import first_difference, from_text, read
 from densebnn.registry import UserError
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "load_report"]
 
 _LOG = logging.getLogger(__name__)
 _LOCK = "run.lock"
@@ -212,6 +212,22 @@ class RunFolder:
                 f"{self.path} holds a run with {key} = {old!r}, this one has {given!r}; "
                 "choose another folder with --run.out, or replace that run with --run.overwrite"
             )
+
+
+def load_report(path: Path) -> dict[str, Any]:
+    """Return the `report.json` of a finished run.
+
+    Raises:
+        UserError: it cannot be read, or is not what a run ends with.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        whole = report["figures"].keys() >= {report["headline"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path} is damaged; delete it and give the run's command again: what it tells is found anew")
+    return report
 
 
 def _refuse_unrelated(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from densebnn.engine.diagnostics_plot import write_diagnostics
 from densebnn.engine.evaluate import evaluate
 from densebnn.engine.fit import fit
 from densebnn.engine.objective import Objective
-from densebnn.engine.run_folder import RunFolder
+from densebnn.engine.run_folder import RunFolder, load_report
 from densebnn.engine.runtime import Runtime
 from densebnn.registry import UserError
 from densebnn.weights import fingerprint
@@ -130,5 +129,5 @@ def train_and_evaluate(
 
 
 def read_report(run: RunFolder) -> dict[str, Any]:
-    """Return the report of a finished run."""
-    return json.loads(run.report_path.read_text(encoding="utf-8"))
+    """Return the report of a finished run; raises `UserError` if it is damaged."""
+    return load_report(run.report_path)

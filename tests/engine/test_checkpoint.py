@@ -128,6 +128,7 @@ def test_all_damaged_is_an_error_and_never_a_start_from_scratch(saved):
         b"\xff",
         b'[{"step": 200, "file": "../../step-00000200.pt", "sha256": "", "bytes": 1}]',
         b'[{"step": 200, "file": "step-00000200.pt"}]',
+        b"[" * 100_000,
         None,
     ],
 )

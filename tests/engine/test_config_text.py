@@ -123,3 +123,8 @@ def test_lists_of_sections_have_numbered_keys():
         assert config_text.flatten({"a": mixed}, "x") == {"a": mixed}
     assert config_text.first_difference(flat, {**flat, "a.1.b": 4}) == ("a.1.b", 3, 4)
     assert config_text.first_difference(flat, flat, ignore=["a"]) is None
+
+
+def test_a_device_without_end_is_read_no_further_than_allowed():
+    with pytest.raises(UserError, match="/dev/zero: more than 1000000 bytes"):
+        config_text.read("/dev/zero")

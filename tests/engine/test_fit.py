@@ -24,6 +24,7 @@ from densebnn.engine.optimizer import learning_rate
 from densebnn.engine.pretrain import pretrain
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Terminated
+from densebnn.registry import UserError
 from densebnn.weights import fingerprint, load_weights, save_weights
 
 SELF_ENDING = Path(__file__).with_name("self_ending.py")
@@ -161,17 +162,33 @@ def test_the_disk_is_asked_first_and_the_log_is_flushed_before_a_checkpoint(tmp_
     assert space["objective"].keys() == saved["objective"].keys()
 
 
-def test_a_signal_saves_after_its_step_and_ends_the_run(tmp_path, runtime):
+def test_a_signal_saves_after_its_step_and_ends_the_run(tmp_path, runtime, caplog):
+    caplog.set_level("INFO")
     toy = Toy()
     toy.on_stepped = lambda: os.kill(os.getpid(), signal.SIGTERM) if toy.heard.count("forward") == 2 else None
     with pytest.raises(Terminated) as ended:
         fit_toy(tmp_path / "run", runtime, toy)
     assert ended.value.exit_code == 143
+    assert caplog.messages == [
+        f"stopped after step 2, which is saved in {tmp_path / 'run'}; the same command goes on from there"
+    ]
     assert Checkpoints(tmp_path / "run/checkpoints").latest().step == 2
     toy.on_stepped = lambda: None
     _, log, _ = fit_toy(tmp_path / "run", runtime, toy)
     assert [record["step"] for record in log] == [1, 2, 3, 4]
     assert toy.heard.count("forward") == 4
+
+
+def test_a_checkpoint_of_another_network_is_named_and_kept(tmp_path, runtime):
+    fit_toy(tmp_path / "run", runtime, Toy())
+    checkpoints = Checkpoints(tmp_path / "run/checkpoints")
+    state = checkpoints.latest().state
+    path = checkpoints.save(3, {**state, "objective": {"other": torch.ones(2)}})
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"step-00000003.pt is whole, but does not fit.*another version") as caught:
+        fit_toy(tmp_path / "run", runtime, Toy())
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
 
 
 def test_sigusr1_saves_and_goes_on(tmp_path, runtime, monkeypatch):
@@ -203,7 +220,8 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_names_the_samples(tmp_path,
 
 def test_the_samples_of_a_large_batch_leave_room_for_the_remedy(tmp_path, runtime):
     batch = {"x": torch.full((2, 3), math.nan), "index": torch.arange(512)}
-    with pytest.raises(NonFiniteLoss, match=r"samples 0, 1, 2, 3, 4, 5, 6, 7, \.\.\.; .* lower train.lr") as caught:
+    reason = r"samples 0, 1, 2, 3, 4, 5, 6, 7, \.\.\.; .*run has no checkpoint yet: lower train.lr"
+    with pytest.raises(NonFiniteLoss, match=reason) as caught:
         fit_toy(tmp_path / "run", runtime, batches=lambda step: iter([batch] * 4))
     assert len(str(caught.value)) < 400 + len(str(tmp_path))
 

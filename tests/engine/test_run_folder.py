@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from densebnn.engine.run_folder import RunFolder
+from densebnn.engine.run_folder import RunFolder, load_report
 from densebnn.registry import UserError
 
 CONFIG = "task: depth\ntrain:\n  lr: 0.1\n  steps: 10\nrun:\n  out: a\n"
@@ -103,7 +103,7 @@ def test_what_a_run_killed_at_once_leaves_is_no_obstacle(tmp_path):
 
 HOLD = """
 import os, sys, time
-from densebnn.engine.run_folder import RunFolder
+from densebnn.engine.run_folder import RunFolder, load_report
 run = RunFolder.open(sys.argv[1], sys.argv[2])
 if len(sys.argv) > 3 and os.fork() == 0:
     time.sleep(60)
@@ -209,7 +209,7 @@ def test_a_damaged_line_in_the_middle_is_reported(tmp_path, caplog):
 
 def test_a_log_that_cannot_be_written_is_the_users_to_mend(tmp_path):
     code = (
-        "import resource, sys\nfrom densebnn.engine.run_folder import RunFolder\n"
+        "import resource, sys\nfrom densebnn.engine.run_folder import RunFolder, load_report\n"
         "from densebnn.registry import UserError\n"
         "run = RunFolder.open(sys.argv[1], 'a: 1\\n')\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n    [run.log({'step': step}) for step in range(1000)]\nexcept UserError as error:\n    print(error)"
@@ -231,3 +231,10 @@ def test_forked_workers_cannot_write_by_accident(tmp_path):
         assert run.writable
         run.log({"step": 2, "time": time.time() > 0})
         assert run.records() == [{"step": 2, "time": True}]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"figures": 3}', '{"task": "depth", "headline": "rmse", "figures": {}}'])
+def test_a_damaged_report_is_named_with_its_remedy(tmp_path, text):
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(UserError, match=r"report\.json is damaged; delete it and give the run's command again"):
+        load_report(tmp_path / "report.json")

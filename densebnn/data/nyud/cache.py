@@ -81,6 +81,9 @@ class CachedFrames:
         self.names: tuple[str, ...] = tuple(manifest["names"])
         self.scenes: tuple[str, ...] = tuple(manifest["scenes"])
         self.scene_types: tuple[str, ...] = tuple(manifest["scene_types"])
+        self._depth_sum, self._depth_valid = (
+            np.array(manifest[key]["depths"], dtype=np.float64) for key in ("depth_sum", "depth_valid")
+        )
         self._arrays: dict[str, npt.NDArray[Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -99,8 +102,7 @@ class CachedFrames:
 
     def mean_depth(self, indices: npt.NDArray[np.int64]) -> float:
         """Return the mean of the valid `depths` of the frames `indices` (0-based), in metres; 0 if none is valid."""
-        totals, valid = (np.array(self.manifest[key]["depths"])[indices].sum() for key in ("depth_sum", "depth_valid"))
-        return float(totals / max(valid, 1))
+        return float(self._depth_sum[indices].sum() / max(self._depth_valid[indices].sum(), 1))
 
 
 def open_cache(
@@ -125,14 +127,14 @@ def open_cache(
     """
     path = Path(path)
     source = fingerprint(path)
-    manifest = _complete(folder, source)
-    if manifest is None:
+    cached = _complete(folder, source)
+    if cached is None:
         # Every check comes before the folder is made: a bad file leaves nothing behind.
         release = open_release(path)
         check(release)
         with _locked(folder):
-            manifest = _complete(folder, source)
-            if manifest is None:
+            cached = _complete(folder, source)
+            if cached is None:
                 state = _resume(folder, source) or _begin(folder, source, release.frames, release.frame_size)
                 try:
                     stream(release, folder, state, save=lambda: state.save(folder / _PROGRESS), progress=progress)
@@ -141,16 +143,16 @@ def open_cache(
                 except UserError:
                     _remove(folder)
                     raise
-                manifest = state.finish(release, folder / _MANIFEST)
+                cached = CachedFrames(folder, state.finish(release, folder / _MANIFEST))
                 (folder / _PROGRESS).unlink(missing_ok=True)
-    return CachedFrames(folder, manifest)
+    return cached
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     """Return the object in a JSON file, or None where there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -160,19 +162,23 @@ def _arrays_whole(folder: Path, frames: int, frame_size: tuple[int, int]) -> boo
     for key, dtype in ARRAYS.items():
         try:
             array = np.load(folder / f"{key}.npy", mmap_mode="r")
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             return False
         if array.shape != array_shape(key, frames, frame_size) or array.dtype != np.dtype(dtype):
             return False
     return True
 
 
-def _complete(folder: Path, source: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the manifest if `folder` is a complete cache of the file with the fingerprint `source`."""
+def _complete(folder: Path, source: dict[str, Any]) -> CachedFrames | None:
+    """Return the frames if `folder` is a complete cache of the file with the fingerprint `source`."""
     manifest = _read_json(folder / _MANIFEST)
     if manifest is None or (manifest.get("version"), manifest.get("source")) != (VERSION, source):
         return None
-    return manifest if _arrays_whole(folder, manifest["frames"], tuple(manifest["frame_size"])) else None
+    try:
+        cached = CachedFrames(folder, manifest)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return cached if _arrays_whole(folder, cached.frames, cached.frame_size) else None
 
 
 def _resume(folder: Path, source: dict[str, Any]) -> BuildState | None:
@@ -180,7 +186,10 @@ def _resume(folder: Path, source: dict[str, Any]) -> BuildState | None:
     record = _read_json(folder / _PROGRESS)
     if record is None or (record.get("version"), record.get("source")) != (VERSION, source):
         return None
-    state = BuildState.from_record(record)
+    try:
+        state = BuildState.from_record(record)
+    except (KeyError, TypeError, ValueError):
+        return None
     if not _arrays_whole(folder, state.frames, state.frame_size):
         return None
     _log.info("continuing the cache in %s after %d of its pieces", folder, state.done)

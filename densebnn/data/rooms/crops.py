@@ -77,9 +77,9 @@ class RoomCrops(Dataset[dict[str, Any]]):
         first = seed * ROOMS_PER_SEED + _FIRST[split]
         self.split, self.size = split, size
         self.folder = root / f"crops-v{RENDERER}-{split}-rooms{rooms}-seed{seed}-{size}"
-        if not (self.folder / "crops.json").is_file():
+        if not _whole(self.folder, size):
             with locked(root, self.folder.name):
-                if not (self.folder / "crops.json").is_file():
+                if not _whole(self.folder, size):
                     _build(self.folder, range(first, first + rooms), size, processes, progress)
         self.targets = np.load(self.folder / "targets.npy").astype(np.int64)
         self._images: NDArray[np.uint8] | None = None
@@ -97,6 +97,15 @@ class RoomCrops(Dataset[dict[str, Any]]):
         if self._images is None:
             self._images = np.load(self.folder / "images.npy", mmap_mode="r").view(np.ndarray)
         return {"image": self._images[index].copy(), "target": int(self.targets[index]), "index": index}
+
+
+def _whole(folder: Path, size: int) -> bool:
+    """Whether a cache was finished and its arrays can be read."""
+    try:
+        images, targets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "targets"))
+    except (OSError, ValueError, EOFError):
+        return False
+    return (folder / "crops.json").is_file() and images.shape == (*targets.shape, size, size, 3)
 
 
 def _build(folder: Path, seeds: Sequence[int], size: int, processes: int | None, progress: bool) -> None:

@@ -159,7 +159,7 @@ def test_touched_source_is_cached_anew(make_release, small_pieces):
     assert small_pieces
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "manifest", "version"])
+@pytest.mark.parametrize("damage", ["truncate", "empty", "remove", "manifest", "lost key", "version"])
 def test_damaged_cache_is_built_anew(make_release, damage):
     written = make_release()
     folder = written.path.with_name("cache")
@@ -167,12 +167,30 @@ def test_damaged_cache_is_built_anew(make_release, damage):
     before = content(folder)
     if damage == "truncate":
         os.truncate(folder / "labels40.npy", 200)
+    elif damage == "empty":
+        os.truncate(folder / "labels40.npy", 0)
+    elif damage == "lost key":
+        record = _manifest(written.path)
+        del record["frame_size"]
+        (folder / "manifest.json").write_text(json.dumps(record))
     elif damage == "remove":
         (folder / "depths.npy").unlink()
     elif damage == "manifest":
         (folder / "manifest.json").write_text("{")
     else:
         (folder / "manifest.json").write_text(json.dumps({"version": 0}))
+    open_cache(written.path, folder, progress=False)
+    assert content(folder) == before
+
+
+def test_a_damaged_record_of_progress_is_a_start_from_scratch(make_release):
+    written = make_release()
+    folder = written.path.with_name("cache")
+    open_cache(written.path, folder, progress=False)
+    before = content(folder)
+    record = _manifest(written.path) | {"done": 3, "depth_sum": {}}
+    (folder / "progress.json").write_text(json.dumps(record))
+    (folder / "manifest.json").unlink()
     open_cache(written.path, folder, progress=False)
     assert content(folder) == before
 

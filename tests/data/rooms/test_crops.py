@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def test_the_cache_is_reused_and_unfinished_ones_are_not(folder: Path, monkeypat
     (data.folder / "targets.npy").write_bytes(b"half")
     again = RoomCrops("train", folder=folder, **SMALL)
     assert np.array_equal(again.targets, data.targets)
+    os.truncate(data.folder / "images.npy", 300)
+    assert np.array_equal(RoomCrops("train", folder=folder, **SMALL)[1]["image"], data[1]["image"])
 
 
 def test_two_processes_cut_what_one_cuts(folder: Path, tmp_path: Path):
