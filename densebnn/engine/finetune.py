@@ -140,6 +140,8 @@ def open_frames(config: FinetuneConfig, data: DenseDataConfig, split: str) -> NY
     """Open one split of NYU Depth V2, or of the sample rooms, with the fields that the task and its protocol read."""
     path, splits = Path(data.path), data.splits
     if data.path == "rooms":
+        if splits is not None:
+            raise UserError(f"splits {splits} are for a .mat file, the sample rooms have their own; leave them out")
         path, splits = sample_rooms()
     cache = {"auto": "auto", "none": None}.get(data.cache, data.cache)
     protocol = DEPTH_PROTOCOLS[config.depth.protocol]

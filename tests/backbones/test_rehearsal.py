@@ -21,3 +21,10 @@ def test_what_does_not_fit_is_one_line_with_a_remedy():
     with pytest.raises(UserError, match="resnet20 cannot train") as caught:
         rehearse(torch.nn.Linear(3, 3), "resnet20", 2, (4, 4))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("batch", "size"), [(10**20, (32, 32)), (0, (32, 32)), (2, (0, 32)), (2, (32, 10**6))])
+def test_numbers_out_of_range_are_refused_before_memory_is_asked_for(batch, size):
+    named = f"net cannot train on batches of {batch} images of {size[0]}x{size[1]}: choose 1 to"
+    with pytest.raises(UserError, match=named):
+        rehearse(torch.nn.Identity(), "net", batch, size)

@@ -106,6 +106,7 @@ def test_unknown_names_are_refused_before_the_data_is_touched(flag, name, dense,
         (["--contrastive.weight", "1", "--contrastive.layers", "stage9*"], "stage9"),
         (["--encoder.backbone", "resnet20", "--decoder.name", "FPN"], "cannot take backbone"),
         (["--data.splits", "no.mat"], "no.mat"),
+        (["--data.path", "rooms", "--data.splits", "no.mat"], "no.mat are for a .mat file, the sample rooms have"),
         (["--data.class_mapping", "no.mat"], "no.mat"),
     ],
 )

@@ -8,8 +8,10 @@ left out is `namesToIds`, an opaque Java map that repeats `names`.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -29,6 +31,7 @@ _FIELDS = {
     "labels": ("<u2", "uint16"),
     "instances": ("u1", "uint8"),
 }
+_PIXEL_BYTES = 3 + 4 + 4 + 2 + 1
 
 
 class ReleaseWriter:
@@ -161,6 +164,7 @@ def open_writer(
     if chunks is not None and (len(chunks) != 4 or min(chunks) < 1):
         raise UserError(f"chunks: got {chunks}; expected four positive numbers along (N, 3, W, H), or None")
     with atomic_path(path) as temporary:
+        _check_space(temporary.parent, path, frames * size[0] * size[1] * _PIXEL_BYTES)
         with h5py.File(temporary, "w", userblock_size=512) as file:
             writer = ReleaseWriter(file, frames, size, chunks, compression)
             yield writer
@@ -168,6 +172,16 @@ def open_writer(
         with temporary.open("r+b") as stream:
             # 116 bytes of text, 8 of subsystem offset, the version and the byte order mark
             stream.write(_HEADER.ljust(116) + bytes(8) + b"\x00\x02IM")
+
+
+def _check_space(folder: Path, path: str | os.PathLike[str], needed: int) -> None:
+    """Refuse a disk without room for the frames, compressed or not: HDF5 cannot close a file that it cannot write."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{os.fspath(path)}: up to {needed:,} bytes are needed and {free:,} are free; free some or choose another "
+            "folder"
+        )
 
 
 def write_release(

@@ -148,9 +148,14 @@ def locked(folder: Path, name: str) -> Iterator[None]:
         UserError: if the folder cannot be written.
     """
     path = folder / f".{name}.lock"
-    with writing_to(path, inside=folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with writing_to(path, inside=folder.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except UserError as error:
+        if folder != cache_root():
+            raise
+        raise UserError(f"{error} with the environment variable DENSEBNN_CACHE") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

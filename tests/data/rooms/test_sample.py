@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -118,6 +120,21 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         sample_rooms(tmp_path / "file" / "cache", **SMALL)
+
+
+def test_the_default_folder_comes_with_the_way_to_choose_another(tmp_path: Path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DENSEBNN_CACHE", str(tmp_path / "file/cache"))
+    with pytest.raises(UserError, match="choose another path with the environment variable DENSEBNN_CACHE"):
+        sample_rooms(**SMALL)
+
+
+def test_a_full_disk_is_told_before_anything_is_rendered(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(sample, "render_room", lambda *_, **__: pytest.fail("rendered"))
+    with pytest.raises(UserError, match=r"rooms\.mat: up to [\d,]+ bytes are needed and 1,000 are free; free some or"):
+        write_rooms(tmp_path / "rooms.mat", **SMALL, processes=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_line_writes_both_files(tmp_path: Path, monkeypatch, capsys):
