@@ -8,13 +8,16 @@ import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
-from densebnn.atomic import write_json, write_text
+from densebnn.atomic import write_json, write_text, writing_to
+from densebnn.engine.cli import Terminated
 from densebnn.engine.progress import Progress
 from densebnn.engine.report import table
 from densebnn.engine.run_folder import load_report
@@ -114,17 +117,21 @@ def run_cells(cells: Sequence[Cell], processes: int) -> dict[Cell, int]:
     """Run the cells that are not finished, some at once, each with its output in a log beside its folder.
 
     Returns:
-        The exit codes of those that failed. An interrupt ends all runs in good order: they go on the next time.
+        The exit codes of those that failed. SIGINT and SIGTERM end all runs in good order: they go on the next time.
+
+    Raises:
+        UserError: the folder cannot be made.
     """
     open_cells = [cell for cell in cells if cell.report is None]
     failed: dict[Cell, int] = {}
     running: set[subprocess.Popen[bytes]] = set()
     stopped = False
+    for folder in {cell.folder.parent for cell in open_cells}:
+        _make(folder)
 
     def run(cell: Cell) -> None:
         if stopped:
             return
-        cell.folder.parent.mkdir(parents=True, exist_ok=True)
         write_text(cell.folder.with_suffix(".command"), cell.text)
         with cell.folder.with_suffix(".log").open("ab") as log:
             process = subprocess.Popen(cell.command, stdout=log, stderr=log, env=_one_thread())
@@ -135,6 +142,7 @@ def run_cells(cells: Sequence[Cell], processes: int) -> dict[Cell, int]:
             failed[cell] = code
 
     with (
+        _sigterm_raised(),
         ThreadPoolExecutor(processes or os.cpu_count() or 1) as pool,
         Progress(len(cells), len(cells) - len(open_cells), label="table", unit="runs") as bar,
     ):
@@ -151,6 +159,27 @@ def run_cells(cells: Sequence[Cell], processes: int) -> dict[Cell, int]:
         for job in jobs:
             job.result()
     return failed
+
+
+def _make(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose a folder for the runs with --out")
+    with writing_to(folder, inside=folder.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """Make SIGTERM an exception, as SIGINT is: otherwise it ends this process and leaves its runs behind."""
+
+    def raised(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    before = signal.signal(signal.SIGTERM, raised)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _one_thread() -> dict[str, str]:

@@ -1,6 +1,9 @@
 import json
 import math
+import os
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -104,3 +107,34 @@ def test_nothing_finished_is_said(tmp_path, tool):
     settings = config(tmp_path)
     with pytest.raises(UserError, match="no run in"):
         tabulate(settings, cells_of(settings, sys.executable, tool))
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, tool):
+    (tmp_path / "file").write_text("")
+    for out, reason in (("file", "file is a file; choose a folder"), ("file/below", "cannot write .*file/below")):
+        settings = config(tmp_path, out=tmp_path / out)
+        with pytest.raises(UserError, match=reason):
+            run_cells(cells_of(settings, sys.executable, tool), 1)
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_sigterm_ends_the_runs_too(tmp_path):
+    tool = tmp_path / "sleep.py"
+    tool.write_text("import os, pathlib, sys, time\npathlib.Path(sys.argv[0] + '.pid').write_text(str(os.getpid()))\n")
+    tool.write_text(tool.read_text() + "time.sleep(60)\n")
+    code = f"""
+from pathlib import Path
+from densebnn.engine.ablation import Cell, run_cells
+from densebnn.engine.cli import run_main
+cell = Cell("row", 0, Path({str(tmp_path / "row-0")!r}), ({sys.executable!r}, {str(tool)!r}))
+run_main(lambda _: run_cells([cell], 1), [])
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as table:
+        pid = tool.with_suffix(".py.pid")
+        while not (pid.exists() and pid.read_text()):
+            assert table.poll() is None
+            time.sleep(0.05)
+        table.terminate()
+        assert table.wait(timeout=20) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
