@@ -143,7 +143,6 @@ def open_frames(config: FinetuneConfig, data: DenseDataConfig, split: str) -> NY
         if splits is not None:
             raise UserError(f"splits {splits} are for a .mat file, the sample rooms have their own; leave them out")
         path, splits = sample_rooms()
-    cache = {"auto": "auto", "none": None}.get(data.cache, data.cache)
     protocol = DEPTH_PROTOCOLS[config.depth.protocol]
     fields = {config.depth.ground_truth, protocol.ground_truth} if config.task == "depth" else {"label"}
     return NYUDv2(
@@ -151,7 +150,7 @@ def open_frames(config: FinetuneConfig, data: DenseDataConfig, split: str) -> NY
         split,
         classes=config.segmentation.classes,
         fields=("image", *sorted(fields)),
-        cache=Path(cache) if cache not in ("auto", None) else cache,
+        cache=None if data.cache == "none" else data.cache,
         splits=splits,
         class_mapping=data.class_mapping,
     )

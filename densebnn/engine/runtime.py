@@ -18,10 +18,9 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from densebnn.engine.cli import Terminated
-from densebnn.engine.progress import Progress
 from densebnn.registry import UserError
 
-__all__ = ["Progress", "Runtime", "Signals", "Terminated", "seed_step", "start", "step_seed"]
+__all__ = ["Runtime", "Signals", "Terminated", "seed_step", "start", "step_seed"]
 
 # torchrun passes a Ctrl-C on to processes that the terminal has already told; so soon it is no second one.
 _ECHO_SECONDS = 2.0

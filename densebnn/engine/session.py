@@ -21,7 +21,7 @@ from densebnn.engine.runtime import Runtime
 from densebnn.registry import UserError
 from densebnn.weights import fingerprint
 
-__all__ = ["Data", "open_folder", "open_run", "read_report", "train_and_evaluate", "with_steps"]
+__all__ = ["Data", "default_folder", "open_folder", "open_run", "read_report", "train_and_evaluate", "with_steps"]
 
 
 @dataclass(frozen=True)

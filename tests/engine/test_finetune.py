@@ -1,6 +1,8 @@
 import json
 import shutil
+import socket
 
+import numpy as np
 import pytest
 import torch
 from scipy.io import savemat
@@ -8,7 +10,7 @@ from scipy.io import savemat
 from densebnn.backbones import create_backbone, save_backbone
 from densebnn.engine import finetune as module
 from densebnn.engine.cli import load, parse
-from densebnn.engine.config import EvalConfig, FinetuneConfig, identity
+from densebnn.engine.config import EncoderConfig, EvalConfig, FinetuneConfig, identity
 from densebnn.engine.finetune import build_predictor, build_task, evaluate_run, finetune, open_frames
 from densebnn.registry import UserError
 from densebnn.weights import fingerprint, load_weights
@@ -131,6 +133,24 @@ def test_pretrained_weights_are_loaded_whole_or_refused(dense, runtime, tmp_path
         finetune(configured(other), runtime)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_says_nothing_predicts_the_mean_depth_of_the_training_frames(dense):
+    config = configured(dense("run"))
+    train, test = (open_frames(config, config.data, split) for split in ("train", "test"))
+    depths = np.concatenate([train[index]["depth"].ravel() for index in range(len(train))])
+    for frames in (train, test):  # the test frames know the training frames' mean, not their own
+        said = build_task(config, frames).head()(torch.zeros(1, 1, 2, 2))
+        torch.testing.assert_close(said, torch.full((1, 1, 2, 2), float(depths[depths > 0].mean())), rtol=1e-5, atol=0)
+
+
+def test_no_server_is_asked_for_anything(dense, runtime, tmp_path, monkeypatch):
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, lambda *_: pytest.fail("a connection"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("a name was looked up"))
+    flags = dense(tmp_path / "run", "--train.steps", "1", "--encoder.weights", EncoderConfig.weights)
+    _, report = finetune(configured(flags), runtime)
+    assert report["steps"] == 1
 
 
 def test_only_the_fields_that_are_read_are_loaded(rooms, dense):
