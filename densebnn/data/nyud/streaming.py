@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from densebnn.data.nyud.frames import check_labels, check_missing, clean_depth
 from densebnn.data.nyud.release import MAX_CHUNK_BYTES, Release, damaged, open_hdf5
 from densebnn.data.nyud.slabs import Box, slabs
 from densebnn.data.nyud.tables import ClassMapping
+from densebnn.data.progress import reported
 
 __all__ = ["ARRAYS", "BuildState", "array_shape", "stream"]
 
@@ -112,9 +111,14 @@ def stream(release: Release, folder: Path, state: BuildState, *, save: Callable[
         steps += [(key, box) for box in slabs(shape, None if large else chunk, itemsize)]
     sizes = [_box_bytes(key, box) for key, box in steps]
     forty = _forty_table(release.names)
+    total, done = sum(sizes), sum(sizes[: state.done])
+
+    def told(seen: int) -> str:
+        return f"{100 * seen // total} % of {total / 1e9:.1f} GB"
+
     with (
         open_hdf5(release.path) as file,
-        _bar(release.path.name, sum(sizes), sum(sizes[: state.done]), progress) as advance,
+        reported(f"caching {release.path.name}", total, unit="B", told=told, done=done, show=progress) as advance,
     ):
         for number in range(state.done, len(steps)):
             key, box = steps[number]
@@ -175,24 +179,3 @@ def _write(path: Path, box: Box, block: npt.NDArray[Any], table: npt.NDArray[np.
         del frames, frame
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-@contextmanager
-def _bar(name: str, total: int, done: int, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Yield a function that reports bytes done: a bar on a terminal, else a log line every tenth."""
-    if progress and sys.stderr.isatty():
-        from tqdm import tqdm
-
-        with tqdm(total=total, initial=done, desc=f"caching {name}", unit="B", unit_scale=True) as bar:
-            yield bar.update
-        return
-    seen = done
-
-    def advance(amount: int) -> None:
-        nonlocal seen
-        tenths = 10 * seen // total
-        seen += amount
-        if progress and 10 * seen // total > tenths:
-            _log.info("caching %s: %d %% of %.1f GB", name, 100 * seen // total, total / 1e9)
-
-    yield advance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import signal
@@ -12,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from densebnn.data.progress import reported
 from densebnn.registry import UserError
 
 __all__ = ["in_order", "serve", "with_progress"]
 
 T = TypeVar("T")
 _WORTH_A_PROCESS = 64  # starting one costs about as much as this many small rooms
-_log = logging.getLogger(__name__)
 
 
 def in_order(function: Callable[[int], T], seeds: Sequence[int], processes: int | None) -> Iterator[T]:
@@ -104,12 +103,7 @@ def _cores() -> int:
 
 def with_progress(items: Iterable[T], total: int, what: str, show: bool) -> Iterator[T]:
     """Pass items on, with a bar on a terminal or else a log line every tenth; silently when `show` is false."""
-    if show and sys.stderr.isatty():
-        from tqdm import tqdm
-
-        yield from tqdm(items, total=total, desc=what, unit="room")
-        return
-    for done, item in enumerate(items, 1):
-        yield item
-        if show and 10 * done // total > 10 * (done - 1) // total:
-            _log.info("%s: %d of %d rooms", what, done, total)
+    with reported(what, total, unit="room", told=lambda done: f"{done} of {total} rooms", show=show) as advance:
+        for item in items:
+            yield item
+            advance(1)

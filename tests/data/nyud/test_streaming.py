@@ -34,6 +34,7 @@ def test_names_without_one_of_the_40_classes_are_ignored(make_release):
 
 def test_a_terminal_gets_a_bar_and_silence_is_possible(make_release, monkeypatch, capsys, caplog):
     path = make_release().path
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with caplog.at_level("INFO"):
         open_cache(path, path.with_name("quiet"), progress=False)
