@@ -123,18 +123,27 @@ def remove_stale(folder: str | os.PathLike[str]) -> list[Path]:
 
 @contextmanager
 def writing_to(path: str | os.PathLike[str], *, inside: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """Turn an `OSError` about `path`, a file of the folder `inside`, or a full disk into a one-line `UserError`."""
+    """Turn an `OSError` about `path` or a folder above it, a file of the folder `inside`, or a full disk into one line.
+
+    Raises:
+        UserError: That line.
+    """
     try:
         yield
     except OSError as error:
         known = error.errno in _REMEDIES
-        folders = {os.fspath(path), os.path.realpath(path), os.fspath(inside) if inside else os.fspath(path)}
-        about_us = error.errno in _DISK or (
-            isinstance(error.filename, str) and bool(folders & {error.filename, os.path.dirname(error.filename)})
-        )
-        if not (known and about_us):
+        if not (known and (error.errno in _DISK or _concerns(error.filename, Path(path), inside))):
             raise
         raise UserError(f"cannot write {os.fspath(path)}: {_REMEDIES[error.errno or 0]}") from error
+
+
+def _concerns(name: Any, path: Path, inside: str | os.PathLike[str] | None) -> bool:
+    """Whether the file `name` of an error is `path`, a folder above it, or a file of it or of the folder `inside`."""
+    if not isinstance(name, str):
+        return False
+    folders = {path, Path(os.path.realpath(path)), Path(inside or path)}
+    above = {*path.parents, *Path(os.path.realpath(path)).parents}
+    return bool(folders & {Path(name), Path(name).parent}) or Path(name) in above
 
 
 def _refuse_special(target: Path) -> None:

@@ -93,6 +93,12 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert "permission denied" in refused(tmp_path / "run", CONFIG)
 
+    def refuse_the_first_of_them(self, **options):  # as mkdir(parents=True) does
+        raise PermissionError(errno.EACCES, "denied", "runs")
+
+    monkeypatch.setattr(Path, "mkdir", refuse_the_first_of_them)
+    assert "cannot write runs/depth/one: permission denied" in refused("runs/depth/one", CONFIG)
+
 
 def test_what_a_run_killed_at_once_leaves_is_no_obstacle(tmp_path):
     (tmp_path / "run.lock").touch()

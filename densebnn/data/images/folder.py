@@ -80,18 +80,23 @@ def _class_folders(path: Path) -> tuple[str, ...]:
             names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"no such folder: {path}; expected root/train/<class>/ and root/val/<class>/") from None
+    except PermissionError as error:
+        raise UserError(f"{path} may not be read: {error.strerror}; change its permissions") from error
     if not names:
         raise UserError(f"{path} holds no class folders; expected {path}/<class>/ with .jpg or .png files")
     return tuple(names)
 
 
 def _image_files(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        files = sorted(
-            entry.name
-            for entry in entries
-            if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
-        )
+    try:
+        with os.scandir(folder) as entries:
+            files = sorted(
+                entry.name
+                for entry in entries
+                if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
+            )
+    except PermissionError as error:
+        raise UserError(f"{folder} may not be read: {error.strerror}; change its permissions") from error
     if not files:
         raise UserError(f"the class folder {folder} holds no .jpg, .jpeg or .png file: fill or remove it")
     return files

@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 import struct
 import zlib
 
@@ -132,6 +134,21 @@ def test_image_folder_wrong_layout(tmp_path):
         ImageFolder(tmp_path, "train")
     with pytest.raises(UserError, match="got 'test'"):
         ImageFolder(tmp_path, "test")
+
+
+@pytest.mark.parametrize("closed", ["train", "train/cat"])
+def test_image_folder_that_may_not_be_read(tmp_path, image_folder, monkeypatch, closed):
+    image_folder(tmp_path)
+    scandir = os.scandir
+
+    def guarded(path):
+        if path == tmp_path / closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(UserError, match=f"{closed} may not be read: Permission denied; change its permissions"):
+        ImageFolder(tmp_path, "train")
 
 
 def test_image_folder_splits_of_other_classes(tmp_path, image_folder):
