@@ -292,6 +292,7 @@ def test_weights_of_another_network(refused, dense, tmp_path):
     line = refused("finetune_nyud", *dense(tmp_path / "run"), "--encoder.weights", path)
     assert "tensors fit" in line
     assert "stages." in line
+    assert "these are of resnet34 with reactnet, or begin with random ones: --encoder.weights none" in line
     assert not (tmp_path / "run").exists()
 
 

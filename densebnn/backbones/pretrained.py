@@ -66,5 +66,10 @@ def load_backbone_weights(model: Backbone, path: Path) -> dict[str, Any]:
         for name, tensor in unpack_state(model, tensors).items()
         if name in own or not model.goes_without(name)
     }
-    load_strict(model, state, what=str(path))
+    try:
+        load_strict(model, state, what=str(path))
+    except UserError as error:
+        if "backbone" not in card or "method" not in card:
+            raise
+        raise UserError(f"{error}; these are of {card['backbone']} with {card['method']}") from error
     return card
