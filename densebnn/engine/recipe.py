@@ -80,6 +80,8 @@ class TrainConfig:
         positive(**{"train.checkpoint_every": self.checkpoint_every})
         for name in ("epochs", "weight_decay", "clip", "seed", "eval_every", "diagnostics_every"):
             not_negative(**{f"train.{name}": named[f"train.{name}"]})
+        if self.seed >= 2**63:
+            raise UserError(f"train.seed must be below 2^63, got {self.seed}")
         if not 0 <= self.warmup < 1:
             raise UserError(f"train.warmup must be in [0, 1), got {self.warmup}")
         for name, values in (("momentum", (self.momentum,)), ("betas", self.betas)):

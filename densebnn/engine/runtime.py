@@ -24,6 +24,7 @@ __all__ = ["Runtime", "Signals", "Terminated", "seed_step", "start", "step_seed"
 
 # torchrun passes a Ctrl-C on to processes that the terminal has already told; so soon it is no second one.
 _ECHO_SECONDS = 2.0
+_MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def start(
         timeout_s: After so many seconds of waiting for a process that hangs, all end with an error.
 
     Raises:
-        UserError: There is no such device here.
+        UserError: There is no such device here, or more threads are asked for than any machine runs.
 
     Example:
         >>> start(threads=1, device="cpu").rank
@@ -124,6 +125,8 @@ def start(
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     chosen = _device(device, local_rank)
     if threads is not None:
+        if threads > _MOST_THREADS:
+            raise UserError(f"{threads} threads are more than a machine has cores; choose at most {_MOST_THREADS}")
         torch.set_num_threads(threads)
     if deterministic:
         # cuBLAS reads it when it starts: https://docs.nvidia.com/cuda/cublas/#results-reproducibility

@@ -58,6 +58,7 @@ def test_pretraining_has_the_contrastive_term_by_default_and_finetuning_has_not(
         (TrainConfig, {"lr": 0.0}, "train.lr"),
         (TrainConfig, {"lr": float("nan")}, "train.lr"),
         (TrainConfig, {"weight_decay": -1e-9}, "train.weight_decay"),
+        (TrainConfig, {"seed": 2**63}, "train.seed"),
         (TrainConfig, {"warmup": 1.0}, "train.warmup"),
         (TrainConfig, {"warmup": -0.1}, "train.warmup"),
         (TrainConfig, {"clip": -1.0}, "train.clip"),

@@ -48,6 +48,13 @@ def test_a_device_that_is_not_there_is_refused(device):
     assert repr(device) in str(caught.value)
 
 
+def test_more_threads_than_any_machine_runs_are_refused():
+    before = torch.get_num_threads()
+    with pytest.raises(UserError, match=r"1025 threads are more .* choose at most 1024"):
+        start(threads=1025, device="cpu")
+    assert torch.get_num_threads() == before
+
+
 def test_cuda_is_checked_before_it_is_used(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="asks for GPU 0, but 0 can be used"):
