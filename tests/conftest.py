@@ -1,6 +1,7 @@
 """Runs small enough for a test: a few sample rooms, a few pictures, and the flags that make a run of seconds."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 
 Flags = Callable[..., list[str]]
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes test at once: a thread for each, and for what they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

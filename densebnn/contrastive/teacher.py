@@ -14,8 +14,8 @@ from densebnn.contrastive.contrast import Contrast, check_settings, everyone, sa
 from densebnn.contrastive.gathering import gather, row_counts, world_size
 from densebnn.contrastive.pairs import Pair
 from densebnn.contrastive.queue import EmbeddingQueue
+from densebnn.contrastive.taught import Taught
 from densebnn.registry import UserError
-from densebnn.weights import fingerprint
 
 __all__ = ["Features", "TeacherMI"]
 
@@ -32,12 +32,11 @@ class Features(NamedTuple):
     labels: Tensor | None
 
 
-class TeacherMI(nn.Module):
+class TeacherMI(Taught):
     """Contrastive representation distillation from a real-valued classifier, as the release of CMIM does it.
 
     What the last linear layer of either network reads is embedded and compared. The network's embeddings are the
-    anchors; the teacher's of the same sample is the positive, those of samples of other classes are the negatives. The
-    teacher is frozen and stays in eval mode. It is no submodule: it is in the state dict by its fingerprint alone.
+    anchors; the teacher's of the same sample is the positive, those of samples of other classes are the negatives.
 
     With `train_heads` the heads learn, the positive is the teacher's embedding of this very image, and the normaliser
     is a running mean. Without, everything is as in the release: random heads, the bank's row of the sample as positive
@@ -83,12 +82,10 @@ class TeacherMI(nn.Module):
         train_heads: bool = True,
         cache: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__([teacher], [name])
         check_settings(mode, dim, queue, temperature=temperature)
         if bank and queue:
             raise UserError(f"a memory bank takes no queue, got one of {queue}")
-        self.name, self.fingerprint = name, fingerprint(teacher)
-        self._teacher = (teacher.requires_grad_(False).eval(),)  # a tuple is not registered
         self.observed: dict[str, dict[str, float]] | None = None
         channels = (
             _classifier(teacher, f"the teacher {name}").in_features,
@@ -107,8 +104,8 @@ class TeacherMI(nn.Module):
         seen: list[Features] = []
         aim = self.cache.find(index)
         if aim is None:
-            with torch.no_grad(), _reading(_classifier(self._teacher[0], self.name)) as read:
-                self._teacher[0](batch["image"])
+            with torch.no_grad(), _reading(_classifier(self.teachers[0], self.names[0])) as read:
+                self.teachers[0](batch["image"])
             aim = read[-1].float()
         if self.training:
             self.cache.keep(index, aim)
@@ -123,18 +120,6 @@ class TeacherMI(nn.Module):
         embedded, rows = everyone([self.critic.embed(Pair(teacher, student))], samples, 1, self.training)
         told = None if self.observed is None else self.observed.setdefault(_LAYER, {})
         return self.critic(embedded[0], rows, told)
-
-    def get_extra_state(self) -> str:
-        """Return the fingerprint of the teacher."""
-        return self.fingerprint
-
-    def set_extra_state(self, state: str) -> None:
-        """Refuse the state of a run with another teacher; raises UserError."""
-        if state != self.fingerprint:
-            raise UserError(
-                f"the teacher {self.name} has other weights than when this run was started; give it those again, or "
-                "start anew with --run.overwrite"
-            )
 
 
 class _FeatureCache(nn.Module):

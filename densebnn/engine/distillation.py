@@ -10,43 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from densebnn.contrastive.taught import Taught
 from densebnn.engine.recipe import LossConfig
 from densebnn.registry import UserError
 from densebnn.tasks import attention_matching, feature_matching, logit_distillation, mixed_distillation
-from densebnn.weights import fingerprint
 
 __all__ = ["Distillation", "FeatureDistillation"]
 
 Seen = dict[str, Any]
 
 
-class _Taught(nn.Module):
-    """A term with teachers, which are no submodules.
-
-    They are not trained, hear no events, and are in the state dict by their fingerprint alone, so that a resumed run
-    refuses to go on with others.
-    """
-
-    def __init__(self, teachers: Sequence[nn.Module], names: Sequence[str]) -> None:
-        super().__init__()
-        self.teachers = tuple(teacher.requires_grad_(False).eval() for teacher in teachers)  # a tuple is not registered
-        self.names = tuple(names)
-        self.fingerprint = " ".join(map(fingerprint, teachers))
-
-    def get_extra_state(self) -> str:
-        """Return the fingerprint of the teachers."""
-        return self.fingerprint
-
-    def set_extra_state(self, state: str) -> None:
-        """Refuse the state of a run with other teachers; raises UserError."""
-        if state != self.fingerprint:
-            raise UserError(
-                f"the teachers ({', '.join(self.names)}) have other weights than when this run was started; give it "
-                "those again, or start anew with --run.overwrite"
-            )
-
-
-class Distillation(_Taught):
+class Distillation(Taught):
     """The distillation losses of a stage, weighted and added up.
 
     The teachers stay in eval mode and see each batch once, without a graph.
@@ -98,7 +72,7 @@ class Distillation(_Taught):
         return total
 
 
-class FeatureDistillation(_Taught):
+class FeatureDistillation(Taught):
     """The student's features of every stage, in a learned projection, against those of a frozen teacher.
 
     Romero et al., "FitNets", ICLR 2015, with 1x1 convolutions as regressors; which of the distances between features
