@@ -41,9 +41,12 @@ class NetworkConfig:
     """The binary backbone."""
 
     backbone: str = "resnet18"
-    """Backbone, by its name in the registry."""
+    """Backbone: resnet18, resnet34, resnet20, resnet18_cifar, resnet18_tf, vgg_small, alexnet, dorefa_alexnet,
+    reactnet_a, real2binary_resnet18, real2binary_resnet18_tf, bnext_t, bnext_s, bnext_m, bnext_l or
+    bimatting_encoder."""
     method: str = "reactnet"
-    """Binarization method, by its name in the registry."""
+    """Binarization method: bnn, xnor, xnor_plus_plus, dorefa, bireal, irnet, rbnn, reactnet, real2binary, recu,
+    recu_two_stage, siman, adabin, ovsw, dybnn, insta_bnn, e2fif, bimatting, bnext or fda_bnn (docs/methods.md)."""
     variant: Literal["as_paper", "as_released"] = "as_paper"
     """Follow the method's paper or its release where the two differ."""
 
@@ -64,7 +67,7 @@ class DecoderConfig:
     """The decoder above the backbone."""
 
     name: str = "Unet"
-    """Decoder of segmentation_models_pytorch, by name."""
+    """Decoder: Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3, DeepLabV3Plus, PAN, UPerNet or Segformer."""
 
 
 @dataclass(frozen=True)
@@ -191,9 +194,9 @@ class DepthConfig:
     """The depth task."""
 
     loss: str = "l1_log"
-    """Loss, by its name in the registry."""
+    """Loss: l1, l1_log, silog or berhu."""
     protocol: str = "laina"
-    """Evaluation protocol, by its name in the registry."""
+    """Evaluation protocol: eigen, mtl or laina."""
     ground_truth: Literal["depth", "raw_depth"] = "depth"
     """Train on the filled depths or on the sensor's raw ones."""
     min_depth: float = 0.1
@@ -209,7 +212,7 @@ class SegmentationConfig:
     classes: Literal[40, 13, 894] = 13
     """Number of classes."""
     protocol: str = "full"
-    """Evaluation protocol, by its name in the registry."""
+    """Evaluation protocol: full or gupta."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,7 @@ class ClassificationDataConfig:
     """A classification set."""
 
     name: str = "rooms"
-    """Data set, by its name in the registry: rooms is built in."""
+    """Data set: folder, cifar10, cifar100, fashion_mnist, or rooms, which is built in."""
     path: Path | None = None
     """Where it lies; unused for rooms."""
     size: int = 64
@@ -324,6 +327,8 @@ class SummaryConfig(NetworkConfig):
     def __post_init__(self) -> None:
         sides = self.size if isinstance(self.size, tuple) else (self.size,)
         positive(**{"size": min(side for side in sides if side is not None)} if self.size is not None else {})
+        if max((*(side for side in sides if side is not None), 0)) > 8192 or (self.outputs or 0) > 1_000_000:
+            raise UserError(f"size at most 8192 and outputs at most 1000000, got {self.size} and {self.outputs}")
         positive(**{"outputs": self.outputs} if self.outputs is not None else {})
 
 

@@ -23,7 +23,7 @@ from densebnn.engine.objective import Objective, contrastive_term
 from densebnn.engine.panels import write_panels
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
-from densebnn.engine.session import Data, open_run, read_report, train_and_evaluate
+from densebnn.engine.session import Data, finish, open_run, read_report, train_and_evaluate
 from densebnn.engine.teachers import open_teacher
 from densebnn.engine.terms import check_terms, open_terms
 from densebnn.registry import UserError
@@ -48,10 +48,9 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     task = build_task(config, train_set)
     model = build_predictor(config, task)
     load_encoder(model, config.encoder)
-    share = runtime.share(config.train.batch_size)
-    model.check_input(config.data.size or train_set.frame_size, share)
-    terms = contrastive_term(config.contrastive, model, len(train_set))
     size = config.data.size or train_set.frame_size
+    model.check_input(size, runtime.share(config.train.batch_size))
+    terms = contrastive_term(config.contrastive, model, len(train_set))
     terms.update(open_terms(config.terms, model, lambda name: open_teacher(name, None, size).to(runtime.device)))
     objective = Objective(model, task, terms).to(runtime.device)
 
@@ -68,14 +67,15 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
             return run, read_report(run)
         report = train_and_evaluate(objective, data, config.train, config.run, run, runtime)
         report["protocol"] = task.protocol.description
-        if runtime.main:
-            save_weights(run.path / "weights.safetensors", model.state_dict(), {"task": task.name})
-            chosen = range(0, len(test_set), max(len(test_set) // _PANELS, 1))[:_PANELS]
-            samples = [data.eval_transform(test_set[index], 0) for index in chosen]
-            write_panels(run.path / "panels.png", model, task, samples)
-            run.write_report(report)
-        runtime.barrier()
+        finish(run, report, runtime, lambda: _save(run, model, task, data))
         return run, report
+
+
+def _save(run: RunFolder, model: DensePredictor, task: Depth | Segmentation, data: Data) -> None:
+    save_weights(run.path / "weights.safetensors", model.state_dict(), {"task": task.name})
+    chosen = range(0, len(data.test_set), max(len(data.test_set) // _PANELS, 1))[:_PANELS]
+    samples = [data.eval_transform(data.test_set[index], 0) for index in chosen]
+    write_panels(run.path / "panels.png", model, task, samples)
 
 
 def evaluate_run(config: EvalConfig, runtime: Runtime) -> tuple[dict[str, Any], Path]:

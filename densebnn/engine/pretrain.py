@@ -19,7 +19,7 @@ from densebnn.engine.initialize import initialize
 from densebnn.engine.objective import Objective, contrastive_term
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
-from densebnn.engine.session import Data, open_run, read_report
+from densebnn.engine.session import Data, finish, open_run, read_report
 from densebnn.engine.stages import Built, check_stages, source_of, stages_of, train_stages
 from densebnn.engine.teachers import load_network, open_teacher
 from densebnn.engine.terms import check_terms, open_terms
@@ -64,10 +64,7 @@ def pretrain(config: PretrainConfig, runtime: Runtime) -> tuple[RunFolder, dict[
             return run, read_report(run)
         report, weights = train_stages(config, build, first, data, run, runtime)
         model = cast(Backbone, first[0].model) if weights is None else load_network(weights)
-        if runtime.main:
-            _save(run, model, config, report)
-            run.write_report(report)
-        runtime.barrier()
+        finish(run, report, runtime, lambda: _save(run, model, config, report))
         return run, report
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,16 @@ from densebnn.engine.runtime import Runtime
 from densebnn.registry import UserError
 from densebnn.weights import fingerprint
 
-__all__ = ["Data", "default_folder", "open_folder", "open_run", "read_report", "train_and_evaluate", "with_steps"]
+__all__ = [
+    "Data",
+    "default_folder",
+    "finish",
+    "open_folder",
+    "open_run",
+    "read_report",
+    "train_and_evaluate",
+    "with_steps",
+]
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,14 @@ def train_and_evaluate(
         "parameters": sum(parameter.numel() for parameter in objective.model.parameters()),
         "weights_sha256": fingerprint(objective.model),
     }
+
+
+def finish(run: RunFolder, report: Mapping[str, Any], runtime: Runtime, save: Callable[[], None]) -> None:
+    """Let the first process save what the run made, then write the report, which marks it finished; all wait for it."""
+    if runtime.main:
+        save()
+        run.write_report(report)
+    runtime.barrier()
 
 
 def read_report(run: RunFolder) -> dict[str, Any]:

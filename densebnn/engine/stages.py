@@ -18,7 +18,7 @@ from densebnn.engine.objective import Objective
 from densebnn.engine.recipe import StageConfig
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
-from densebnn.engine.session import Data, open_folder, read_report, train_and_evaluate, with_steps
+from densebnn.engine.session import Data, finish, open_folder, read_report, train_and_evaluate, with_steps
 from densebnn.engine.teachers import open_teacher
 from densebnn.registry import UserError
 from densebnn.weights import save_weights
@@ -100,11 +100,9 @@ def train_stages(
             if not folder.finished:
                 objective, told = build(stage, previous) if number else first
                 report = {**train_and_evaluate(objective, data, stage, config.run, folder, runtime), **told}
-                if runtime.main:
-                    card = {**report["card"], "weights": stage.weights, "activations": stage.activations}
-                    save_weights(folder.path / WEIGHTS, objective.model.state_dict(), card)
-                    folder.write_report(report)
-                runtime.barrier()
+                card = {**report["card"], "weights": stage.weights, "activations": stage.activations}
+                made = folder.path / WEIGHTS, objective.model.state_dict(), card
+                finish(folder, report, runtime, lambda made=made: save_weights(*made))  # type: ignore[misc]
             reports.append(read_report(folder))
             previous = folder.path / WEIGHTS
     seconds = round(sum(report["seconds"] for report in reports), 1)

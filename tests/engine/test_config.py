@@ -3,6 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from densebnn.backbones import BACKBONES
+from densebnn.binary import METHODS
+from densebnn.data.images import IMAGE_DATASETS
+from densebnn.dense.predictor import DECODERS
 from densebnn.engine.cli import dump, parse
 from densebnn.engine.config import (
     ContrastiveConfig,
@@ -17,6 +21,7 @@ from densebnn.engine.config import (
 from densebnn.engine.dialect import options_of
 from densebnn.engine.recipe import InitConfig, LossConfig
 from densebnn.registry import UserError
+from densebnn.tasks import DEPTH_LOSSES, DEPTH_PROTOCOLS, SEGMENTATION_PROTOCOLS
 
 
 def parsed(config_class, *argv):
@@ -29,6 +34,21 @@ def test_every_option_explains_itself(config_class):
     assert len(options) > 8
     assert [key for key, option in options.items() if len(option.help) < 8] == []
     assert all(option.section_help for option in options.values())
+
+
+def test_the_help_names_what_is_registered_and_nothing_else():
+    options = {**options_of(FinetuneConfig), "data.name": options_of(PretrainConfig)["data.name"]}
+    for key, registry in {
+        "encoder.backbone": BACKBONES,
+        "encoder.method": METHODS,
+        "decoder.name": DECODERS.values(),
+        "depth.loss": DEPTH_LOSSES,
+        "depth.protocol": DEPTH_PROTOCOLS,
+        "segmentation.protocol": SEGMENTATION_PROTOCOLS,
+        "data.name": IMAGE_DATASETS,
+    }.items():
+        words = re.findall(r"\w+", options[key].help.partition(": ")[2].partition("(")[0])
+        assert set(words) - {"or", "which", "is", "built", "in"} == set(registry), key
 
 
 @pytest.mark.parametrize("config_class", [FinetuneConfig, PretrainConfig])
