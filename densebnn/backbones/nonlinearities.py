@@ -81,8 +81,9 @@ class InstaPReLU(nn.Module):
     """PReLU between two shifts that follow the statistics of each image, after INSTA-BNN (Lee et al., ICCV 2023).
 
     The paper makes PReLU instance-aware, and bases its thresholds on E[x³]; how it enters the PReLU was not known to
-    us. This form is ours: RPReLU, each shift plus a learned multiple of E[x̂³] over the channel's positions, x̂ being the
-    batch-normalised input. The multiples begin at zero, so it begins as an RPReLU.
+    us. This form is ours: RPReLU, each shift plus a learned multiple of tanh E[x̂³] over the channel's positions, x̂ being
+    the batch-normalised input. The multiples begin at zero, so it begins as an RPReLU. Without the tanh, an unusual
+    image would be cubed from block to block, beyond all numbers.
     """
 
     def __init__(self, channels: int) -> None:
@@ -94,5 +95,5 @@ class InstaPReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        moment = self.norm(x).pow(3).mean((2, 3), keepdim=True)
+        moment = self.norm(x).pow(3).mean((2, 3), keepdim=True).tanh()
         return self.base(x + self.gain_in * moment) + self.gain_out * moment
