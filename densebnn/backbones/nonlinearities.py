@@ -81,9 +81,9 @@ class InstaPReLU(nn.Module):
     """PReLU between two shifts that follow the statistics of each image, after INSTA-BNN (Lee et al., ICCV 2023).
 
     The paper makes PReLU instance-aware, and bases its thresholds on E[x³]; how it enters the PReLU was not known to
-    us. This form is ours: RPReLU, each shift plus a learned multiple of tanh E[x̂³] over the channel's positions, x̂ being
-    the batch-normalised input. The multiples begin at zero, so it begins as an RPReLU. Without the tanh, an unusual
-    image would be cubed from block to block, beyond all numbers.
+    us. This form is ours: RPReLU, each shift plus a learned multiple of tanh E[x̂³] over the channel's positions, x̂
+    being the batch-normalised input. The multiples begin at zero, so it begins as an RPReLU. Without the tanh, an
+    unusual image would be cubed from block to block, beyond all numbers.
     """
 
     def __init__(self, channels: int) -> None:
