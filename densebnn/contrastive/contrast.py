@@ -145,11 +145,11 @@ class _Direction(NamedTuple):
 def _similarities(direction: _Direction, temperature: float) -> tuple[Tensor, Tensor]:
     """Return the similarities of the partners (B,) and of the negatives (B, B + K), -inf where there is none."""
     anchor, partner, others, old, excluded, excluded_old = direction
-    positive = (anchor * partner).sum(1) / temperature
-    negatives = (anchor @ old.T / temperature).masked_fill(excluded_old, -math.inf)
+    anchor = anchor / temperature
+    positive = (anchor * partner).sum(1)
+    negatives = (anchor @ old.T).masked_fill_(excluded_old, -math.inf)
     if excluded is not None:
-        near = (anchor @ others.T / temperature).masked_fill(excluded, -math.inf)
-        negatives = torch.cat([near, negatives], 1)
+        negatives = torch.cat([(anchor @ others.T).masked_fill_(excluded, -math.inf), negatives], 1)
     return positive, negatives
 
 
