@@ -105,8 +105,8 @@ def main(argv: list[str]) -> None:
             "Top-1 in per cent on the test set, mean and standard deviation over seeds; `resnet20`, 200 steps of 64",
             "images of 20x20: `python tools/ablate.py --config configs/fashion_mnist/methods.yaml`. The twin is the",
             "same network with latent weights, and with tanh in place of the signs of activations. So short a training",
-            "compares how fast they learn, not how far they get: the slowest three have a hardtanh behind each skip, and",
-            "a skip around every convolution.",
+            "compares how fast they learn, not how far they get: the slowest three have a hardtanh behind each skip,",
+            "and a skip around every convolution.",
         ]
         keep = ("row", "seeds", "mean", "spread", "difference", "seconds")
         rows = [{key: row[key] for key in keep} for row in data["rows"]]
