@@ -76,6 +76,8 @@ class ContrastiveConfig:
 
     weight: float = 0.0
     """Factor of the term in the loss; 0 leaves it out."""
+    fade: bool = False
+    """Let the factor fall linearly to 0 over the training."""
     variant: Literal["self", "teacher"] = "self"
     """Compare latent and binary activations of the network itself, or its last feature with a real-valued teacher's."""
     teacher: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -13,7 +13,7 @@ from densebnn.engine.config import ContrastiveConfig
 from densebnn.registry import UserError
 from densebnn.tasks import Task
 
-__all__ = ["Objective", "Term", "contrastive_term"]
+__all__ = ["Objective", "Term", "Weighted", "contrastive_term"]
 
 
 class Term(Protocol):
@@ -30,13 +30,21 @@ class Term(Protocol):
         """Return the loss, a scalar."""
 
 
+class Weighted(NamedTuple):
+    """A term, its factor in the loss, and whether the factor falls linearly to 0 over the training."""
+
+    term: nn.Module
+    weight: float
+    fades: bool = False
+
+
 class Objective(nn.Module):
     """A batch in, losses out, after one forward pass of the network.
 
     Args:
         model: image -> prediction.
         task: its loss.
-        terms: name -> (a `Term` that is a module, its factor in the loss).
+        terms: name -> (a `Term` that is a module, its factor in the loss, whether that fades); see `Weighted`.
         task_weight: factor of the task's loss; with 0 the loss is still told, but has no part in the gradient.
     """
 
@@ -44,15 +52,17 @@ class Objective(nn.Module):
         self,
         model: nn.Module,
         task: Task,
-        terms: Mapping[str, tuple[nn.Module, float]] | None = None,
+        terms: Mapping[str, tuple[nn.Module, float] | tuple[nn.Module, float, bool]] | None = None,
         task_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.task = task
         self.task_weight = task_weight
-        self.terms = nn.ModuleDict({name: term for name, (term, _) in (terms or {}).items()})
-        self.weights = {name: weight for name, (_, weight) in (terms or {}).items()}
+        entries = {name: Weighted(*entry) for name, entry in (terms or {}).items()}
+        self.terms = nn.ModuleDict({name: entry.term for name, entry in entries.items()})
+        self._weights = {name: (entry.weight, entry.fades) for name, entry in entries.items()}
+        self.progress = 0.0
         self._watched, self._shares = False, dict[str, Tensor]()
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -62,13 +72,23 @@ class Objective(nn.Module):
             seen = {name: stack.enter_context(term.watch(self.model, batch)) for name, term in terms.items()}
             task_loss = self.task.loss(self.model(batch["image"]), batch)
         losses = {name: term(seen[name]) for name, term in terms.items()}
-        parts = [self.weights[name] * loss for name, loss in losses.items()]
+        weights = self.weights
+        parts = [weights[name] * loss for name, loss in losses.items()]
         if self.task_weight:
             parts.insert(0, task_loss if self.task_weight == 1 else self.task_weight * task_loss)
         total = sum(parts[1:], parts[0])
         if self._watched:
-            self._shares = {name: self.weights[name] * loss.detach() / total.detach() for name, loss in losses.items()}
+            self._shares = {name: weights[name] * loss.detach() / total.detach() for name, loss in losses.items()}
         return {"loss": total, self.task.name: task_loss, **losses}
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The factors of the terms, as they are now."""
+        return {name: weight * (1 - self.progress if fades else 1) for name, (weight, fades) in self._weights.items()}
+
+    def on_progress(self, progress: float) -> None:
+        """Hear how much of the training is done, before each step: nothing to save."""
+        self.progress = progress
 
     @contextmanager
     def watch(self, on: bool = True) -> Iterator[None]:
@@ -98,7 +118,7 @@ class Objective(nn.Module):
 
 def contrastive_term(
     config: ContrastiveConfig, model: nn.Module, samples: int = 0, teacher: nn.Module | None = None
-) -> dict[str, tuple[nn.Module, float]]:
+) -> dict[str, tuple[nn.Module, float] | tuple[nn.Module, float, bool]]:
     """Return the contrastive term for `model` as an entry of an objective's terms, none where its weight is 0.
 
     Args:
@@ -126,4 +146,4 @@ def contrastive_term(
         raise UserError("contrastive.variant teacher is for pretrain_cls.py; use self here")
     else:
         term = TeacherMI(model, teacher, config.teacher, cache=samples if config.cache else 0, **shared)
-    return {"contrastive": (term, config.weight)}
+    return {"contrastive": Weighted(term, config.weight, config.fade)}

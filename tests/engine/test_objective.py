@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from densebnn.backbones import create_backbone
+from densebnn.binary import broadcast
 from densebnn.contrastive import ContrastiveMI, activation_pairs
 from densebnn.engine.config import ContrastiveConfig
 from densebnn.engine.objective import Objective, contrastive_term
@@ -40,10 +41,24 @@ def test_the_term_is_added_with_its_weight(model, batch):
     assert losses["contrastive"].item() > 0
     total = losses["classification"].item() + 0.25 * losses["contrastive"].item()
     assert losses["loss"].item() == pytest.approx(total, rel=1e-6)
-    term, _ = terms["contrastive"]
+    term = terms["contrastive"].term
     with activation_pairs(model, term.layers) as pairs:
         model(batch["image"])
     assert pairs.keys() == set(term.layers)
+
+
+@pytest.mark.parametrize("fade", [False, True])
+def test_a_factor_that_fades_falls_linearly_to_0(model, batch, fade):
+    objective = Objective(model, Classification(3), contrastive_term(ContrastiveConfig(weight=0.5, fade=fade), model))
+    for progress in (0.0, 0.25, 1.0):
+        broadcast(objective, "on_progress", progress)
+        with objective.watch():
+            losses = objective(batch)
+        expected = 0.5 * (1 - progress) if fade else 0.5
+        total = losses["classification"].item() + expected * losses["contrastive"].item()
+        assert losses["loss"].item() == pytest.approx(total, rel=1e-6)
+        share = objective.report()["contrastive"]["share"]
+        assert share == pytest.approx(expected * losses["contrastive"].item() / total, rel=1e-5)
 
 
 def test_one_forward_pass_of_the_network_per_step(model, batch):
@@ -62,7 +77,7 @@ def test_heads_and_network_get_gradients_of_the_term(model, batch):
     terms = contrastive_term(ContrastiveConfig(weight=1.0, dim=8), model)
     objective = Objective(model, Classification(3), terms)
     objective(batch)["contrastive"].backward()
-    term, _ = terms["contrastive"]
+    term = terms["contrastive"].term
     heads = [head for critic in term.critics for head in (critic.latent_head, critic.binary_head)]
     assert len(heads) == 2 * len(term.layers) > 2
     assert all(head.weight.grad.abs().sum() > 0 for head in heads)
@@ -72,19 +87,19 @@ def test_heads_and_network_get_gradients_of_the_term(model, batch):
 def test_a_weight_of_0_leaves_the_term_out(model):
     assert contrastive_term(ContrastiveConfig(), model) == {}
     entry = contrastive_term(ContrastiveConfig(weight=1, queue=5, mode="infonce", beta=2.0), model)
-    term, _ = entry["contrastive"]
+    term = entry["contrastive"].term
     assert isinstance(term, ContrastiveMI)
     assert (term.beta, term.critics[0].mode, term.critics[0].queue.size) == (2.0, "infonce", 5)
 
 
 def test_variants_and_negatives(model, batch):
     settings = ContrastiveConfig(weight=1, negatives="bank", bank_negatives=7)
-    term, _ = contrastive_term(settings, model, samples=9)["contrastive"]
+    term = contrastive_term(settings, model, samples=9)["contrastive"].term
     assert (len(term.critics[0].queue.latent), term.critics[0].queue.negatives) == (9, 7)
     with pytest.raises(UserError, match="number of training samples"):
         contrastive_term(settings, model)
     settings = ContrastiveConfig(weight=1, variant="teacher", teacher="t", cache=True, train_heads=False)
-    term, _ = contrastive_term(settings, model, 9, copy.deepcopy(model))["contrastive"]
+    term = contrastive_term(settings, model, 9, copy.deepcopy(model))["contrastive"].term
     assert (len(term.critic.queue.latent), len(term.cache.known), term.critic.released) == (9, 9, True)
     with pytest.raises(UserError, match=r"pretrain_cls\.py"):
         contrastive_term(settings, model, 9)
