@@ -36,6 +36,12 @@ class Backbone(nn.Module):
         self.pool: nn.Module = nn.Identity()
         self._channels, self._strides = tuple(channels), tuple(strides)
 
+    def _add_classifier(self, num_classes: int, *, norm: bool) -> None:
+        """Make the linear classifier of the last feature's mean, with a batch norm before it or not; none for 0."""
+        channels = self._channels[-1]
+        self.norm = nn.BatchNorm1d(channels) if norm and num_classes else nn.Identity()
+        self.classifier = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
+
     @property
     def feature_channels(self) -> tuple[int, ...]:
         """Channels of what `features` returns."""

@@ -95,8 +95,7 @@ class BiMattingEncoder(Backbone):
         for widths in stages:
             self.stages.append(ShrinkableStage(channels, widths, block=block, method=method, index=index))
             channels, index = widths[-1], index + 2 * len(widths)
-        self.norm = nn.BatchNorm1d(channels) if layout.norm_before_classifier and num_classes else nn.Identity()
-        self.classifier = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
+        self._add_classifier(num_classes, norm=layout.norm_before_classifier)
 
     def _dilate_stage(self, stage: nn.Module, factor: int) -> None:
         """The first block of a stage still sees the resolution of the stage's input."""

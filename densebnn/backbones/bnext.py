@@ -136,8 +136,7 @@ class BNext(Backbone):
                 channels, block = out_channels, block + 1
             self.stages.append(stage)
         stage.append(nn.PReLU(channels))
-        self.norm = nn.Identity()
-        self.classifier = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
+        self._add_classifier(num_classes, norm=False)
 
 
 for _name, _width, _depths in (

@@ -63,8 +63,7 @@ class ReActNet(Backbone):
                 stage.append(nn.Sequential(spatial, pointwise))
                 channels, index = out_channels, index + 2
             self.stages.append(stage)
-        self.norm = nn.BatchNorm1d(channels) if block.norm_before_classifier and num_classes else nn.Identity()
-        self.classifier = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
+        self._add_classifier(num_classes, norm=block.norm_before_classifier)
 
 
 _STAGES = ((64,), (128,) * 2, (256,) * 2, (512,) * 6, (1024,) * 2)

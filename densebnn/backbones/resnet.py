@@ -80,8 +80,7 @@ class ResNet(Backbone):
                 stage.append(part)
                 channels, index = width, index + block.convs_per_skip
             self.stages.append(stage)
-        self.norm = nn.BatchNorm1d(channels) if block.norm_before_classifier and num_classes else nn.Identity()
-        self.classifier = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
+        self._add_classifier(num_classes, norm=block.norm_before_classifier)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """(N, C, H, W) -> the outputs of the stem and of each stage; H and W of each are rounded up."""
