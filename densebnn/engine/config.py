@@ -269,7 +269,7 @@ class PretrainConfig:
 
     data: ClassificationDataConfig = field(default_factory=ClassificationDataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    contrastive: ContrastiveConfig = field(default_factory=lambda: ContrastiveConfig(weight=0.05))
+    contrastive: ContrastiveConfig = field(default_factory=lambda: ContrastiveConfig(weight=0.03))
     terms: dict[str, TermConfig] = field(default_factory=dict)
     """Further terms of the loss, in every stage: --terms.NAME.weight, teacher, temperature, norm; NAME is logits,
     attention or features."""
