@@ -10,6 +10,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import matplotlib
@@ -18,6 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from densebnn.atomic import write_json, write_text
+from densebnn.engine.ablation import slug
 
 PAGE = Path(__file__).with_name("contrastive_results.md")
 PICTURE = PAGE.with_suffix(".png")
@@ -32,7 +34,9 @@ ABOUT = {
         "Top-1 in per cent on Fashion-MNIST, `resnet20`, images of 20x20; 5,000 training samples are held out, to",
         "choose by. Mean and standard deviation over seeds; the difference to the same method without a term is paired",
         "by seed, with Student's 95 % interval. `self W` is the form `self` at weight W, `with labels` is",
-        "`label_aware`; `teacher` and `logits` learn from the same real-valued network.",
+        "`label_aware`; `teacher` and `logits` learn from the same real-valued network. From the logs: the entropy of",
+        "the code, a mean over all binary layers, at the first step and at the last; the term's share of the loss; and",
+        "its bound on mutual information, of the last layer it compares, at the last step.",
         "",
         f"    python tools/pretrain_cls.py --config {_TEACHER}",
         "    python tools/ablate.py --config configs/fashion_mnist/contrastive.yaml",
@@ -51,16 +55,18 @@ ABOUT = {
         "    python tools/ablate.py --config configs/rooms/transfer-segmentation.yaml",
     ),
 }
+_FLOOR = -12
+"""Where the picture's axis begins; what lies beyond is an arrow with its number."""
 TITLES = {"classification": "Classification", "depth": "Transfer to depth", "segmentation": "Transfer to segmentation"}
 
 
 def cells(row: Mapping[str, Any], factor: float, digits: int) -> list[str]:
     """Return a row's figures as text."""
 
-    def pair(mean: float | None, spread: float | None, sign: str = "") -> str:
-        if mean is None:
+    def pair(value: float | None, spread: float | None, sign: str = "") -> str:
+        if value is None:
             return ""
-        return f"{factor * mean:{sign}.{digits}f}" + ("" if spread is None else f" ± {factor * spread:.{digits}f}")
+        return f"{factor * value:{sign}.{digits}f}" + ("" if spread is None else f" ± {factor * spread:.{digits}f}")
 
     gap = row["difference"] or {"mean": None, "half_width": None}
     return [
@@ -72,10 +78,39 @@ def cells(row: Mapping[str, Any], factor: float, digits: int) -> list[str]:
     ]
 
 
+def seen_inside(folder: Path, row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return what the logs of a row's runs say, as means over its seeds.
+
+    `entropy` of the code in bits, over the binary layers, of the first and of the last report; the term's `share` of
+    the loss, over all reports; its `bound` on mutual information in nats, of the last layer in the last report.
+    """
+    found: dict[str, list[float]] = {"entropy_first": [], "entropy_last": [], "share": [], "bound": []}
+    for seed in row["seeds"]:
+        log = (folder / f"{slug(row['row'])}-{seed}" / "metrics.jsonl").read_text(encoding="utf-8")
+        records = [record for record in map(json.loads, log.splitlines()) if "diagnostics" in record]
+        for name, record in (("entropy_first", records[0]), ("entropy_last", records[-1])):
+            found[name].append(mean(layer["entropy"] for layer in record["diagnostics"].values()))
+        terms = [record["terms"]["contrastive"] for record in records if "contrastive" in record.get("terms", {})]
+        if terms:
+            found["share"].append(mean(term["share"] for term in terms))
+            found["bound"].append(list(terms[-1]["layers"].values())[-1]["bound"])
+    return {name: mean(values) if values else None for name, values in found.items()}
+
+
+def inside_cells(inside: Mapping[str, float | None]) -> list[str]:
+    """Return what `seen_inside` gave as text."""
+    entropy = f"{inside['entropy_first']:.3f} to {inside['entropy_last']:.3f}"
+    share, bound = inside["share"], inside["bound"]
+    return [entropy, "" if share is None else f"{share:.2f}", "" if bound is None else f"{bound:.1f}"]
+
+
 def tables(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     """Return the lines of a result's table, one for each method where rows begin with one."""
     factor, digits = (1.0, 3) if name == "depth" else (100.0, 1)
-    header = ["| | held out | test | paired difference, 95 % | seeds | seconds |", "|---|---|---|---|---|---|"]
+    names = ["", "held out", "test", "paired difference, 95 %", "seeds", "seconds"]
+    inside = all("inside" in row for row in rows)
+    names += ["code entropy, bits", "share of the loss", "bound, nats"] if inside else []
+    header = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         first = row["row"].partition(" ")[0]
@@ -86,7 +121,8 @@ def tables(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
         lines += header
         for row in members:
             label = row["row"].removeprefix(method).strip()
-            lines.append(f"| {label} | {' | '.join(cells(row, factor, digits))} |")
+            told = [label, *cells(row, factor, digits), *(inside_cells(row["inside"]) if inside else [])]
+            lines.append(f"| {' | '.join(told)} |")
         lines.append("")
     return lines
 
@@ -100,7 +136,13 @@ def picture(rows: Sequence[Mapping[str, Any]]) -> None:
         means = [100 * row["difference"]["mean"] for row in own]
         reach = [100 * (row["difference"]["half_width"] or 0) for row in own]
         panel.axvline(0, color="0.6", linewidth=1)
-        panel.errorbar(means, range(len(own)), xerr=reach, fmt="o", color="tab:blue", capsize=3)
+        for place, (middle, width) in enumerate(zip(means, reach, strict=True)):
+            if middle > _FLOOR:
+                panel.errorbar(middle, place, xerr=width, fmt="o", color="tab:blue", capsize=3)
+            else:
+                panel.plot(_FLOOR, place, "<", color="tab:blue", clip_on=False)
+                panel.text(_FLOOR + 0.5, place, f"{middle:.0f}", va="center")
+        panel.set_xlim(_FLOOR, 6)
         panel.set_yticks(range(len(own)), labels)
         panel.set_title(method)
         panel.grid(axis="x", color="0.9")
@@ -136,6 +178,9 @@ def main() -> None:
         if path is not None:
             rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
             results[name] = [{key: row[key] for key in KEPT} for row in rows if row["seeds"]]
+            if name == "classification":
+                for row in results[name]:
+                    row["inside"] = seen_inside(path.parent, row)
     write_json(RESULTS, results)
     if "classification" in results:
         picture(results["classification"])
