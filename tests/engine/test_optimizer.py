@@ -39,7 +39,7 @@ def test_only_weights_of_real_layers_decay(model):
     assert groups[0] | groups[1] == {name for name, _ in objective.named_parameters()}
     assert not groups[0] & groups[1]
     assert {"model.stem.conv.weight", "model.classifier.weight"} <= groups[0]
-    term, _ = terms["contrastive"]
+    term = terms["contrastive"].term
     assert {f"terms.contrastive.critics.{i}.latent_head.weight" for i in range(len(term.layers))} <= groups[0]
     binary = [f"model.{name}" for name, layer in model.named_modules() if isinstance(layer, BinaryConv2d)]
     assert len(binary) == 18
