@@ -29,21 +29,21 @@ def outcome(tmp_path_factory):
     for rank in "01":
         with (folder / f"stderr-{rank}").open("w") as errors:
             process = subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(folder / "runs")],
-                stdout=subprocess.PIPE,
+                [sys.executable, str(SCRIPT), str(folder / "runs"), str(folder / f"seen-{rank}.json")],
+                stdout=errors,
                 stderr=errors,
-                text=True,
                 env={**environment, "RANK": rank, "LOCAL_RANK": rank},
             )
         processes.append(process)
     try:
-        outputs = [process.communicate(timeout=600)[0] for process in processes]
+        for process in processes:
+            process.wait(timeout=600)
     finally:
         for process in processes:
             process.kill()
     for rank, process in enumerate(processes):
         assert process.returncode == 0, (folder / f"stderr-{rank}").read_text()[-3000:]
-    return [json.loads(output) for output in outputs]
+    return [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in "01"]
 
 
 def test_every_method_and_every_backbone_got_through(outcome):

@@ -1,6 +1,6 @@
 """Train every method with the loop itself, as one process of two; run as a script by test_methods_ddp.py.
 
-Prints one line of JSON: case -> what the process saw. The processes begin with different weights, see different images
+Writes JSON: case -> what the process saw. The processes begin with different weights, see different images
 and have different random numbers; what comes out must be the same nevertheless.
 """
 
@@ -88,4 +88,4 @@ if __name__ == "__main__":
     with start(threads=1, device="cpu") as runtime:
         for number, (name, (case, modes)) in enumerate(cases.items()):
             results[name] = run(case, modes, folder / str(number), runtime)
-    print(json.dumps(results))
+    Path(sys.argv[2]).write_text(json.dumps(results))

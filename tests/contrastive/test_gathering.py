@@ -15,14 +15,14 @@ _spec.loader.exec_module(two_ranks)
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    store = tmp_path_factory.mktemp("ranks") / "store"
+    folder = tmp_path_factory.mktemp("ranks")
+    files = [folder / f"{rank}.json" for rank in range(2)]
     started = [
-        subprocess.Popen([sys.executable, SCRIPT, store, str(rank), "2"], stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
+        subprocess.Popen([sys.executable, SCRIPT, folder / "store", file, str(rank), "2"])
+        for rank, file in enumerate(files)
     ]
-    outputs = [process.communicate(timeout=300)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0]
-    return [json.loads(output.splitlines()[-1]) for output in outputs]
+    assert [process.wait(timeout=300) for process in started] == [0, 0]
+    return [json.loads(file.read_text()) for file in files]
 
 
 @pytest.mark.parametrize("case", sorted(two_ranks.CASES))

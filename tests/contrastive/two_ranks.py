@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -67,8 +68,8 @@ def run(case, rank=0, world=1):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    store, rank, world = sys.argv[1], *map(int, sys.argv[2:])
+    store, target, rank, world = *sys.argv[1:3], *map(int, sys.argv[3:])
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     results = {case: run(case, rank, world) for case in CASES}
     dist.destroy_process_group()
-    print(json.dumps(results))
+    Path(target).write_text(json.dumps(results))
