@@ -19,7 +19,7 @@ TERMS: Registry[Callable[[TermConfig, nn.Module, nn.Module | None], nn.Module]] 
 
 
 def check_terms(configs: Mapping[str, TermConfig]) -> None:
-    """Raise `UserError` for names that nothing is registered under, or that another part of the loss has."""
+    """Raise `UserError` for names that nothing is registered under."""
     for name in configs:
         TERMS[name]
 
