@@ -10,7 +10,7 @@ from densebnn.engine.config import EvalConfig
 def main(argv: Sequence[str]) -> None:
     """Run the tool."""
     config, _ = parse(EvalConfig, argv, prog="eval.py", description=EvalConfig.__doc__ or "", positional="run")
-    from densebnn.engine.finetune import evaluate_run
+    from densebnn.engine.finished import evaluate_run
     from densebnn.engine.report import metric_table
     from densebnn.engine.runtime import start
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from densebnn.backbones import BACKBONES, find_family, find_weights
 from densebnn.binary import METHODS
 from densebnn.dense import DensePredictor
-from densebnn.engine.config import PRETRAINED, EncoderConfig
+from densebnn.engine.sections import PRETRAINED, EncoderConfig
 from densebnn.registry import UserError
 
 __all__ = ["check_encoder", "load_encoder", "resolved"]

@@ -17,10 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from densebnn.binary import Diagnostics, broadcast, is_binary
 from densebnn.engine.checkpoint import Checkpoints
-from densebnn.engine.config import TrainConfig
 from densebnn.engine.objective import Objective
 from densebnn.engine.optimizer import learning_rate, make_optimizer, set_learning_rate
 from densebnn.engine.progress import Progress
+from densebnn.engine.recipe import TrainConfig
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime, Signals, Terminated, seed_step
 from densebnn.registry import UserError

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from torch import Tensor, nn
 
 from densebnn.contrastive import ContrastiveMI, TeacherMI
-from densebnn.engine.config import ContrastiveConfig
+from densebnn.engine.sections import ContrastiveConfig
 from densebnn.registry import UserError
 from densebnn.tasks import Task
 

@@ -13,10 +13,11 @@ from densebnn.backbones import BACKBONES, Backbone, create_backbone, rehearse, s
 from densebnn.binary import METHODS, set_modes
 from densebnn.data.images import IMAGE_DATASETS, hold_out, open_image_dataset
 from densebnn.data.transforms import ClassEval, ClassTrain
-from densebnn.engine.config import PretrainConfig, StageConfig
+from densebnn.engine.config import PretrainConfig
 from densebnn.engine.distillation import Distillation
 from densebnn.engine.initialize import initialize
 from densebnn.engine.objective import Objective, contrastive_term
+from densebnn.engine.recipe import StageConfig
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
 from densebnn.engine.session import Data, finish, open_run, read_report

@@ -11,13 +11,15 @@ from typing import Any, TypeVar
 
 from densebnn.data.loading import TrainBatches, eval_loader, train_loader
 from densebnn.engine.cli import dump
-from densebnn.engine.config import Config, RunConfig, TrainConfig, identity
+from densebnn.engine.config import Config, identity
 from densebnn.engine.diagnostics_plot import write_diagnostics
 from densebnn.engine.evaluate import evaluate
 from densebnn.engine.fit import fit
 from densebnn.engine.objective import Objective
+from densebnn.engine.recipe import TrainConfig
 from densebnn.engine.run_folder import RunFolder, load_report
 from densebnn.engine.runtime import Runtime
+from densebnn.engine.sections import RunConfig
 from densebnn.registry import UserError
 from densebnn.weights import fingerprint
 

@@ -10,9 +10,10 @@ from densebnn.backbones import Backbone, create_backbone
 from densebnn.binary import Summary, summary
 from densebnn.dense import DensePredictor
 from densebnn.engine.cli import load
-from densebnn.engine.config import FinetuneConfig, NetworkConfig, PretrainConfig, SummaryConfig
+from densebnn.engine.config import FinetuneConfig, PretrainConfig, SummaryConfig
 from densebnn.engine.config_text import read
 from densebnn.engine.encoders import resolved
+from densebnn.engine.sections import NetworkConfig
 from densebnn.engine.teachers import load_network
 from densebnn.registry import UserError
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from densebnn.backbones import Backbone
-from densebnn.engine.config import TermConfig
 from densebnn.engine.distillation import Distillation, FeatureDistillation
 from densebnn.engine.recipe import LossConfig
+from densebnn.engine.sections import TermConfig
 from densebnn.registry import Registry, UserError
 
 __all__ = ["TERMS", "check_terms", "open_terms"]

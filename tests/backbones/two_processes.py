@@ -15,10 +15,10 @@ from relatives import CASES, CLASSES, USED, batch, relative
 from torch import nn
 
 from densebnn.binary import set_modes
-from densebnn.engine.config import TrainConfig
 from densebnn.engine.evaluate import evaluate
 from densebnn.engine.fit import fit
 from densebnn.engine.objective import Objective
+from densebnn.engine.recipe import TrainConfig
 from densebnn.engine.runtime import start
 from densebnn.engine.session import open_folder
 from densebnn.tasks import Classification

@@ -8,18 +8,10 @@ from densebnn.binary import METHODS
 from densebnn.data.images import IMAGE_DATASETS
 from densebnn.dense.predictor import DECODERS
 from densebnn.engine.cli import dump, parse
-from densebnn.engine.config import (
-    ContrastiveConfig,
-    EvalConfig,
-    FinetuneConfig,
-    PretrainConfig,
-    RunConfig,
-    StageConfig,
-    TrainConfig,
-    identity,
-)
+from densebnn.engine.config import EvalConfig, FinetuneConfig, PretrainConfig, identity
 from densebnn.engine.dialect import options_of
-from densebnn.engine.recipe import InitConfig, LossConfig
+from densebnn.engine.recipe import InitConfig, LossConfig, StageConfig, TrainConfig
+from densebnn.engine.sections import ContrastiveConfig, RunConfig
 from densebnn.registry import UserError
 from densebnn.tasks import DEPTH_LOSSES, DEPTH_PROTOCOLS, SEGMENTATION_PROTOCOLS
 

@@ -3,9 +3,11 @@ import torch
 
 from densebnn.backbones import FAMILIES, create_backbone
 from densebnn.engine.cli import parse
-from densebnn.engine.config import EncoderConfig, EvalConfig, FinetuneConfig
+from densebnn.engine.config import EvalConfig, FinetuneConfig
 from densebnn.engine.encoders import resolved
-from densebnn.engine.finetune import evaluate_run, finetune
+from densebnn.engine.finetune import finetune
+from densebnn.engine.finished import evaluate_run
+from densebnn.engine.sections import EncoderConfig
 from densebnn.registry import UserError
 from densebnn.weights import load_weights
 

@@ -9,9 +9,12 @@ from scipy.io import savemat
 
 from densebnn.backbones import create_backbone, save_backbone
 from densebnn.engine import finetune as module
+from densebnn.engine.assembly import build_predictor, build_task, open_frames
 from densebnn.engine.cli import load, parse
-from densebnn.engine.config import EncoderConfig, EvalConfig, FinetuneConfig, identity
-from densebnn.engine.finetune import build_predictor, build_task, evaluate_run, finetune, open_frames
+from densebnn.engine.config import EvalConfig, FinetuneConfig, identity
+from densebnn.engine.finetune import finetune
+from densebnn.engine.finished import evaluate_run
+from densebnn.engine.sections import EncoderConfig
 from densebnn.registry import UserError
 from densebnn.weights import fingerprint, load_weights
 

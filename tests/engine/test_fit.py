@@ -17,11 +17,13 @@ from torch import nn
 from densebnn.backbones import create_backbone
 from densebnn.engine.checkpoint import Checkpoints
 from densebnn.engine.cli import parse
-from densebnn.engine.config import EvalConfig, FinetuneConfig, PretrainConfig, TrainConfig
-from densebnn.engine.finetune import evaluate_run, finetune
+from densebnn.engine.config import EvalConfig, FinetuneConfig, PretrainConfig
+from densebnn.engine.finetune import finetune
+from densebnn.engine.finished import evaluate_run
 from densebnn.engine.fit import NonFiniteLoss, fit
 from densebnn.engine.optimizer import learning_rate
 from densebnn.engine.pretrain import pretrain
+from densebnn.engine.recipe import TrainConfig
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Terminated
 from densebnn.registry import UserError

@@ -9,8 +9,8 @@ from torch import nn
 from densebnn.backbones import create_backbone
 from densebnn.binary import broadcast
 from densebnn.contrastive import ContrastiveMI, activation_pairs
-from densebnn.engine.config import ContrastiveConfig
 from densebnn.engine.objective import Objective, contrastive_term
+from densebnn.engine.sections import ContrastiveConfig
 from densebnn.registry import UserError
 from densebnn.tasks import Classification
 

@@ -9,9 +9,10 @@ from torch import nn
 from densebnn.backbones import create_backbone
 from densebnn.binary import BinaryConv2d, roles
 from densebnn.engine import recipe
-from densebnn.engine.config import ContrastiveConfig, TrainConfig
 from densebnn.engine.objective import Objective, contrastive_term
 from densebnn.engine.optimizer import learning_rate, make_optimizer, parameter_groups, set_learning_rate
+from densebnn.engine.recipe import TrainConfig
+from densebnn.engine.sections import ContrastiveConfig
 from densebnn.tasks import Classification
 
 

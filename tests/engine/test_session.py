@@ -7,10 +7,12 @@ from torch import nn
 
 from densebnn.data.loading import TrainBatches
 from densebnn.data.transforms import ClassEval, ClassTrain
-from densebnn.engine.config import PretrainConfig, RunConfig, TrainConfig
+from densebnn.engine.config import PretrainConfig
 from densebnn.engine.objective import Objective
+from densebnn.engine.recipe import TrainConfig
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
+from densebnn.engine.sections import RunConfig
 from densebnn.engine.session import Data, default_folder, open_run, read_report, train_and_evaluate
 from densebnn.registry import UserError
 from densebnn.tasks import Classification

@@ -5,9 +5,10 @@ from torch import nn
 from densebnn.backbones import create_backbone
 from densebnn.binary import set_modes
 from densebnn.engine.cli import dump, load, parse
-from densebnn.engine.config import FinetuneConfig, PretrainConfig, TermConfig
+from densebnn.engine.config import FinetuneConfig, PretrainConfig
 from densebnn.engine.finetune import finetune
 from densebnn.engine.pretrain import pretrain
+from densebnn.engine.sections import TermConfig
 from densebnn.engine.terms import TERMS, open_terms
 from densebnn.registry import UserError
 from densebnn.weights import save_weights

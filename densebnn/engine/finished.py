@@ -1,0 +1,94 @@
+"""A finished run of finetune_nyud.py: what it was trained as, its network, and figures on other frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from densebnn.atomic import write_json
+from densebnn.data.loading import eval_loader
+from densebnn.data.transforms import DenseEval
+from densebnn.dense import DensePredictor
+from densebnn.engine.assembly import build_predictor, build_task, open_frames
+from densebnn.engine.cli import load
+from densebnn.engine.config import EvalConfig, FinetuneConfig
+from densebnn.engine.config_text import read
+from densebnn.engine.evaluate import evaluate
+from densebnn.engine.runtime import Runtime
+from densebnn.registry import UserError
+from densebnn.tasks import Depth, Segmentation
+from densebnn.weights import load_strict, load_weights
+
+__all__ = ["FinishedRun", "evaluate_run", "open_finished"]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run folder whose training has ended.
+
+    Attributes:
+        config: what it was trained as.
+        weights: the file of its network.
+    """
+
+    config: FinetuneConfig
+    weights: Path
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.weights.parent
+
+    def predictor(self, task: Depth | Segmentation) -> DensePredictor:
+        """Return the trained network for its task; raises `UserError` if the file does not fit."""
+        model = build_predictor(self.config, task)
+        tensors, _ = load_weights(self.weights)
+        load_strict(model, tensors, what=str(self.weights))
+        return model
+
+
+def open_finished(run: Path | None) -> FinishedRun:
+    """Open a run folder; raises `UserError` for one that is not finished, or of another tool."""
+    if run is None or not (run / "config.yaml").is_file():
+        raise UserError(f"{run or 'no folder given'}: expected the folder of a run of finetune_nyud.py")
+    if "task" not in read(run / "config.yaml"):
+        raise UserError(f"{run} holds a run of another tool: expected the folder of a run of finetune_nyud.py")
+    config, weights = load(FinetuneConfig, run / "config.yaml"), run / "weights.safetensors"
+    if not weights.is_file():
+        raise UserError(f"{run} holds no weights.safetensors: its run is not finished; start it again to go on with it")
+    return FinishedRun(config, weights)
+
+
+def evaluate_run(config: EvalConfig, runtime: Runtime) -> tuple[dict[str, Any], Path]:
+    """Evaluate the network of a run folder; return figures with task, split and protocol, and the JSON they went to.
+
+    Raises:
+        UserError: no finished run in that folder, or one of another kind; data or protocol that do not exist.
+    """
+    finished = open_finished(config.run)
+    trained = finished.config
+    if config.data is not None:  # the run's splits and cache belong to its own file
+        trained = replace(trained, data=replace(trained.data, path=config.data, splits=None, cache="auto"))
+    if config.splits is not None:
+        trained = replace(trained, data=replace(trained.data, splits=config.splits))
+    if config.protocol is not None:
+        section = replace(getattr(trained, trained.task), protocol=config.protocol)
+        trained = replace(trained, **{trained.task: section})
+    frames = open_frames(trained, trained.data, config.split)
+    task = build_task(trained, frames)
+    model = finished.predictor(task)
+    transform, share = DenseEval(trained.data.size), {"rank": runtime.rank, "world": runtime.world}
+    loader = eval_loader(frames, transform, batch_size=config.batch_size, workers=config.workers, **share)
+    report = {
+        "task": task.name,
+        "data": trained.data.path,
+        "split": config.split,
+        "protocol": task.protocol.description,
+        "figures": evaluate(model.to(runtime.device), task, loader, runtime),
+    }
+    which = f"{Path(config.data).stem}-{config.split}" if config.data else config.split
+    path = config.json or finished.folder / f"eval-{which}-{task.protocol.name}.json"
+    if runtime.main:
+        write_json(path, report)
+    return report, path
