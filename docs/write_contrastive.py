@@ -1,7 +1,7 @@
 """Write docs/contrastive_results.md and its picture: `python docs/write_contrastive.py`.
 
-What it says comes from docs/contrastive_results.json. `--classification TABLE.json`, `--depth TABLE.json` and
-`--segmentation TABLE.json` take in new tables, as `tools/ablate.py` writes them.
+What it says comes from docs/contrastive_results.json. `--classification TABLE.json` and its like, one for each
+part of the page, take in new tables, as `tools/ablate.py` writes them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,16 @@ ABOUT = {
         f"    python tools/pretrain_cls.py --config {_TEACHER}",
         "    python tools/ablate.py --config configs/fashion_mnist/contrastive.yaml",
     ),
+    "choices": (
+        "The same with ReActNet and the form `self` at the weight 0.03, with one choice changed at a time.",
+        "",
+        "    python tools/ablate.py --config configs/fashion_mnist/contrastive_choices.yaml",
+    ),
+    "longer": (
+        "The same in 1,000 steps.",
+        "",
+        "    python tools/ablate.py --config configs/fashion_mnist/contrastive_longer.yaml",
+    ),
     "depth": (
         "RMSE in metres on the sample rooms, after 200 steps; `resnet18` with ReActNet, pretrained on the built-in",
         "crops. The difference is to the row that the table's configuration names: pretraining to random weights,",
@@ -57,7 +67,15 @@ ABOUT = {
 }
 _FLOOR = -12
 """Where the picture's axis begins; what lies beyond is an arrow with its number."""
-TITLES = {"classification": "Classification", "depth": "Transfer to depth", "segmentation": "Transfer to segmentation"}
+TITLES = {
+    "classification": "Classification",
+    "choices": "Choices inside the term",
+    "longer": "Five times the training",
+    "depth": "Transfer to depth",
+    "segmentation": "Transfer to segmentation",
+}
+_LOGGED = ("classification", "choices", "longer")
+"""Parts whose runs' logs are read too."""
 
 
 def cells(row: Mapping[str, Any], factor: float, digits: int) -> list[str]:
@@ -178,7 +196,7 @@ def main() -> None:
         if path is not None:
             rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
             results[name] = [{key: row[key] for key in KEPT} for row in rows if row["seeds"]]
-            if name == "classification":
+            if name in _LOGGED:
                 for row in results[name]:
                     row["inside"] = seen_inside(path.parent, row)
     write_json(RESULTS, results)
