@@ -11,14 +11,13 @@ def main(argv: Sequence[str]) -> None:
     """Run the tool."""
     config, _ = parse(EvalConfig, argv, prog="eval.py", description=EvalConfig.__doc__ or "", positional="run")
     from densebnn.engine.finished import evaluate_run
-    from densebnn.engine.report import metric_table
+    from densebnn.engine.report import figure_tables
     from densebnn.engine.runtime import start
 
     with start(config.threads or None, config.device) as runtime:
         report, path = evaluate_run(config, runtime)
         if runtime.main:
-            print(metric_table(report["figures"], report["task"]))
-            print(f"protocol: {report['protocol']}\nwritten to {path}")
+            print(f"{figure_tables(report)}\nwritten to {path}")
 
 
 if __name__ == "__main__":

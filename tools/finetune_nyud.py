@@ -1,4 +1,4 @@
-"""Train a depth or segmentation network on a binary encoder and evaluate it: `finetune_nyud.py --task depth`."""
+"""Train a dense predictor on a binary encoder and evaluate it: `finetune_nyud.py --task depth`."""
 
 import sys
 from collections.abc import Sequence
@@ -17,16 +17,18 @@ def main(argv: Sequence[str]) -> None:
 
     with start(config.run.threads or None, config.run.device) as runtime:
         run, report = finetune(config, runtime)
-        other = "segmentation" if config.task == "depth" else "depth"
-        protocol = "eigen" if config.task == "depth" else "gupta"
+        first = config.tasks[0]
+        other = {"depth": "segmentation", "segmentation": "depth"}[first]
+        protocol = {"depth": "eigen", "segmentation": "gupta"}[first]
+        named = protocol if len(config.tasks) == 1 else f"{first}={protocol}"
         finished(
             run,
             report,
             runtime,
             (
-                f"python tools/eval.py {quote(str(run.path))} --protocol {protocol}",
+                f"python tools/eval.py {quote(str(run.path))} --protocol {named}",
                 f"python tools/finetune_nyud.py --task {other}",
-                f"python tools/finetune_nyud.py --task {config.task} --config configs/nyud/{config.task}.yaml "
+                f"python tools/finetune_nyud.py --task {config.task} --config configs/nyud/{first}.yaml "
                 "--data.path nyu_depth_v2_labeled.mat",
             ),
         )

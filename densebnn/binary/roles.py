@@ -15,7 +15,7 @@ from densebnn.binary.weights import WeightBinarizer
 
 __all__ = ["Role", "parameter_roles"]
 
-Role = Literal["latent", "scale", "threshold", "norm", "real_conv", "classifier", "bias", "other"]
+Role = Literal["latent", "scale", "threshold", "norm", "real_conv", "classifier", "bias", "loss_weight", "other"]
 
 _WITH_ALL_INSIDE: tuple[tuple[type[nn.Module], Role], ...] = (
     (OutputScale, "scale"),
@@ -34,6 +34,7 @@ def parameter_roles(module: nn.Module) -> dict[str, Role]:
     - `real_conv`: the weight of a real-valued convolution.
     - `classifier`: the weight of a linear layer, be it of the classifier or of a small network beside it.
     - `bias`: the bias of either.
+    - `loss_weight`: what weighs the losses of several tasks; such a module says so in an attribute `parameter_role`.
     - `other`: slopes and shifts of non-linearities, what weight binarizers learn, and all else.
 
     Example:
@@ -56,6 +57,8 @@ def parameter_roles(module: nn.Module) -> dict[str, Role]:
 
 def _role(owner: nn.Module, name: str) -> Role:
     """Return the role of the parameter that `owner` itself holds as `name`."""
+    if (told := getattr(owner, "parameter_role", None)) is not None:
+        return told
     if isinstance(owner, (_NormBase, nn.GroupNorm, nn.LayerNorm)):
         return "norm"
     if not isinstance(owner, (_ConvNd, nn.Linear)):

@@ -1,8 +1,10 @@
-"""A dense predictor: a binary encoder, a decoder of segmentation_models_pytorch, and a task's head."""
+"""A dense predictor: a binary encoder, decoders of segmentation_models_pytorch, and the heads of its tasks."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from densebnn.backbones import load_backbone_weights, load_released, rehearse
 from densebnn.binary import Variant
 from densebnn.dense.encoder import encoder_name, levels_of
+from densebnn.dense.multitask import several_tasks
 from densebnn.registry import UserError, nearest
 
 __all__ = ["DECODERS", "DensePredictor", "find_decoder"]
@@ -47,16 +50,22 @@ def _fitting(decoder: str, levels: int) -> dict[str, Any]:
     return fitting
 
 
+def _smp_model(decoder: str, encoder: str, fitting: Mapping[str, Any], classes: int) -> Any:
+    return smp.create_model(decoder, encoder, encoder_weights=None, classes=classes, **fitting)
+
+
 class DensePredictor(nn.Module):
-    """Image -> prediction at the image's resolution.
+    """Image -> prediction at the image's resolution, or one for each of several tasks.
 
     Args:
         backbone: a key of `densebnn.backbones.BACKBONES`.
         method: a key of `densebnn.binary.METHODS`.
         variant: of the method.
         decoder: a key of `DECODERS`, in any case.
-        out_channels: channels of the raw map that `head` receives.
-        head: maps the raw map (N, out_channels, H, W) to the prediction: metres, or logits as they are.
+        out_channels: channels of the raw map that `head` receives; for several tasks, of each under its name.
+        head: maps the raw map (N, out_channels, H, W) to the prediction: metres, or logits as they are. For several
+            tasks, it maps a dictionary of raw maps to one of predictions.
+        shared: let several tasks share one decoder, instead of one for each.
 
     Raises:
         UserError: an unknown name, or a backbone of too few levels for the decoder.
@@ -69,26 +78,32 @@ class DensePredictor(nn.Module):
         method: str = "reactnet",
         variant: Variant = "as_paper",
         decoder: str = "Linknet",
-        out_channels: int = 1,
+        out_channels: int | Mapping[str, int] = 1,
         head: nn.Module | None = None,
+        shared: bool = False,
     ) -> None:
         super().__init__()
         key = find_decoder(decoder)
         encoder = encoder_name(backbone, method, variant)
         fitting = _fitting(key, levels_of(backbone))
         try:
-            self.network = smp.create_model(key, encoder, encoder_weights=None, classes=out_channels, **fitting)
+            build = partial(_smp_model, key, encoder, fitting)
+            self.network: Any
+            if isinstance(out_channels, int):
+                self.network = build(out_channels)
+            else:
+                self.network = several_tasks(build, out_channels, shared=shared)
         except ValueError as error:
             raise UserError(f"decoder {DECODERS[key]} cannot take backbone {backbone!r}: {error}") from error
         self.decoder_name = DECODERS[key]
         self.head = head if head is not None else nn.Identity()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W), normalised -> (N, out_channels, H, W)."""
+    def forward(self, image: Tensor) -> Any:
+        """(N, 3, H, W), normalised -> (N, C, H, W), or a dictionary of such maps by task."""
         return self.head(self.network(image))
 
     @property
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> Any:
         """The encoder inside."""
         return self.network.encoder
 
@@ -102,7 +117,7 @@ class DensePredictor(nn.Module):
         Raises:
             UserError: see `load_backbone_weights` and `load_released`.
         """
-        backbone = self.network.encoder.backbone
+        backbone = self.encoder.backbone
         return load_released(backbone, path, family=family) if family else load_backbone_weights(backbone, path)
 
     def check_input(self, size: tuple[int, int], batch_size: int) -> None:

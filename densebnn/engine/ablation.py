@@ -35,7 +35,7 @@ class RowConfig:
     flags: str = ""
     """Flags of the tool that make this row what it is."""
     against: str | None = None
-    """Row that this one is compared with, seed by seed; by default the table's own."""
+    """Row that this one is compared with, seed by seed; by default, or where that one lacks a task, the table's own."""
 
 
 @dataclass(frozen=True)
@@ -191,18 +191,57 @@ def tabulate(config: AblateConfig, cells: Sequence[Cell]) -> tuple[str, dict[str
 
     The spread is the standard deviation over seeds; a difference is the mean over seeds that both rows have finished,
     with Student's 95 % interval. Where runs held training samples out, the mean over these has a column too: to choose
-    among rows by.
+    among rows by. Runs of several tasks give a table for the headline of each task.
     """
     reports = {(cell.row, cell.seed): found for cell in cells if (found := cell.report) is not None}
     if not reports:
         raise UserError(f"no run in {config.out} has finished; the logs there say why")
-    headline = next(iter(reports.values()))["headline"]
+    headlines = dict.fromkeys(headline for report in reports.values() for headline in _headlines(report))
+    tables = {headline: _rows(config, reports, headline) for headline in headlines}
+    if len(tables) == 1:
+        (((_, key), rows),) = tables.items()
+        return _text(rows, key), {"headline": key, "rows": rows}
+    text = "\n\n".join(_text(rows, f"{task} {key}") for (task, key), rows in tables.items())
+    data = [{"task": task, "headline": key, "rows": rows} for (task, key), rows in tables.items()]
+    return text, {"tables": data}
+
+
+Headline = tuple[str, str]
+"""A task and the key of its figure."""
+
+
+def _headlines(report: Mapping[str, Any]) -> list[Headline]:
+    headline = report["headline"]
+    return list(headline.items()) if isinstance(headline, dict) else [(report.get("task", ""), headline)]
+
+
+def _figure(report: Mapping[str, Any], which: str, headline: Headline) -> float | None:
+    """Return a figure of the test split or of `held_out`; None if the report has no such split or task."""
+    if which not in report or headline not in _headlines(report):
+        return None
+    task, key = headline
+    figures = report[which][task] if isinstance(report["headline"], dict) else report[which]
+    return float(figures[key])
+
+
+def _rows(
+    config: AblateConfig, reports: Mapping[tuple[str, int], Mapping[str, Any]], headline: Headline
+) -> list[dict[str, Any]]:
+    """Return the rows of one figure's table, only those that have it where others do not."""
+
+    def values_of(row: str | None, which: str = "figures") -> dict[int, float]:
+        found = {seed: _figure(report, which, headline) for (name, seed), report in reports.items() if name == row}
+        return {seed: value for seed, value in found.items() if value is not None}
+
     rows: list[dict[str, Any]] = []
     for row in config.rows:
-        own = {seed: report for (name, seed), report in reports.items() if name == row.name}
-        values = {seed: float(report["figures"][headline]) for seed, report in own.items()}
-        against = row.against or (config.against if config.against != row.name else None)
-        others = {seed: float(found["figures"][headline]) for (name, seed), found in reports.items() if name == against}
+        own = [report for (name, _), report in reports.items() if name == row.name]
+        if own and not any(headline in _headlines(report) for report in own):
+            continue
+        values = values_of(row.name)
+        candidates = [name for name in (row.against, config.against) if name not in (None, row.name)]
+        against = next((name for name in candidates if values_of(name)), candidates[0] if candidates else None)
+        others = values_of(against)
         gaps = [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
         rows.append(
             {
@@ -211,13 +250,13 @@ def tabulate(config: AblateConfig, cells: Sequence[Cell]) -> tuple[str, dict[str
                 "seeds": sorted(values),
                 "values": [values[seed] for seed in sorted(values)],
                 **_summary(list(values.values())),
-                "held_out": _summary([report["held_out"][headline] for report in own.values() if "held_out" in report]),
+                "held_out": _summary(list(values_of(row.name, "held_out").values())),
                 "against": against,
                 "difference": _interval(gaps),
-                "seconds": statistics.mean(report["seconds"] for report in own.values()) if own else None,
+                "seconds": statistics.mean(report["seconds"] for report in own) if own else None,
             }
         )
-    return _text(rows, headline), {"headline": headline, "rows": rows}
+    return rows
 
 
 def write_table(config: AblateConfig, text: str, data: Mapping[str, Any]) -> None:

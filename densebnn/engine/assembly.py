@@ -1,4 +1,4 @@
-"""From a configuration to what a run is made of: its frames, its task and its network."""
+"""From a configuration to what a run is made of: its frames, its tasks and its network."""
 
 from __future__ import annotations
 
@@ -12,9 +12,20 @@ from densebnn.engine.encoders import check_encoder, resolved
 from densebnn.engine.sections import DenseDataConfig
 from densebnn.engine.terms import check_terms
 from densebnn.registry import UserError
-from densebnn.tasks import DEPTH_LOSSES, DEPTH_PROTOCOLS, SEGMENTATION_PROTOCOLS, Depth, Segmentation
+from densebnn.tasks import (
+    DEPTH_LOSSES,
+    DEPTH_PROTOCOLS,
+    SEGMENTATION_PROTOCOLS,
+    WEIGHTINGS,
+    DenseTask,
+    Depth,
+    MultiTask,
+    Segmentation,
+    Weighting,
+    dense_parts,
+)
 
-__all__ = ["build_predictor", "build_task", "check_names", "open_frames"]
+__all__ = ["build_predictor", "build_task", "build_weighting", "check_names", "describe_protocol", "open_frames"]
 
 
 def check_names(config: FinetuneConfig) -> None:
@@ -36,8 +47,9 @@ def open_frames(config: FinetuneConfig, data: DenseDataConfig, split: str) -> NY
         if splits is not None:
             raise UserError(f"splits {splits} are for a .mat file, the sample rooms have their own; leave them out")
         path, splits = sample_rooms()
-    protocol = DEPTH_PROTOCOLS[config.depth.protocol]
-    fields = {config.depth.ground_truth, protocol.ground_truth} if config.task == "depth" else {"label"}
+    depth: set[str] = {config.depth.ground_truth, DEPTH_PROTOCOLS[config.depth.protocol].ground_truth}
+    read: dict[str, set[str]] = {"segmentation": {"label"}, "depth": depth}
+    fields = {field for name in config.tasks for field in read[name]}
     return NYUDv2(
         path,
         split,
@@ -49,25 +61,37 @@ def open_frames(config: FinetuneConfig, data: DenseDataConfig, split: str) -> NY
     )
 
 
-def build_task(config: FinetuneConfig, frames: NYUDv2) -> Depth | Segmentation:
-    """Return the task that the configuration names, for the classes and the mean depth of `frames`."""
-    if config.task == "depth":
-        return Depth(
-            loss=DEPTH_LOSSES[config.depth.loss],
-            protocol=DEPTH_PROTOCOLS[config.depth.protocol],
-            mean_depth=frames.mean_depth(),
-            **{name: getattr(config.depth, name) for name in ("min_depth", "max_depth", "ground_truth")},
-        )
-    return Segmentation(
-        len(frames.class_names),
-        frames.ignore_index,
-        frames.class_names,
-        SEGMENTATION_PROTOCOLS[config.segmentation.protocol],
+def build_task(config: FinetuneConfig, frames: NYUDv2) -> DenseTask | MultiTask:
+    """Return the task that the configuration names, or several as one, for the classes and mean depth of `frames`."""
+    build = {"segmentation": _segmentation, "depth": _depth}
+    parts = [build[name](config, frames) for name in config.tasks]
+    return parts[0] if len(parts) == 1 else MultiTask(parts)
+
+
+def _depth(config: FinetuneConfig, frames: NYUDv2) -> Depth:
+    return Depth(
+        loss=DEPTH_LOSSES[config.depth.loss],
+        protocol=DEPTH_PROTOCOLS[config.depth.protocol],
+        mean_depth=frames.mean_depth(),
+        **{name: getattr(config.depth, name) for name in ("min_depth", "max_depth", "ground_truth")},
     )
 
 
-def build_predictor(config: FinetuneConfig, task: Depth | Segmentation) -> DensePredictor:
-    """Return the network for a task, with random weights."""
+def _segmentation(config: FinetuneConfig, frames: NYUDv2) -> Segmentation:
+    protocol = SEGMENTATION_PROTOCOLS[config.segmentation.protocol]
+    return Segmentation(len(frames.class_names), frames.ignore_index, frames.class_names, protocol)
+
+
+def build_weighting(config: FinetuneConfig, task: DenseTask | MultiTask) -> Weighting | None:
+    """Return what makes one loss of those of several tasks; None for a single one."""
+    if not isinstance(task, MultiTask):
+        return None
+    weights = {name: getattr(config.weights, name) for name in task.parts}
+    return WEIGHTINGS[config.weights.by](task.parts, weights)
+
+
+def build_predictor(config: FinetuneConfig, task: DenseTask | MultiTask) -> DensePredictor:
+    """Return the network for a task or several, with random weights."""
     encoder = resolved(config.encoder)
     return DensePredictor(
         backbone=encoder.backbone,
@@ -76,4 +100,11 @@ def build_predictor(config: FinetuneConfig, task: Depth | Segmentation) -> Dense
         decoder=config.decoder.name,
         out_channels=task.out_channels,
         head=task.head(),
+        shared=config.decoder.shared,
     )
+
+
+def describe_protocol(task: DenseTask | MultiTask) -> str | dict[str, str]:
+    """Return how figures are computed, for reports; of several tasks, of each."""
+    told = {name: part.protocol.description for name, part in dense_parts(task).items()}
+    return told if isinstance(task, MultiTask) else told[task.name]

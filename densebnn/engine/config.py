@@ -16,13 +16,12 @@ from densebnn.engine.sections import (
     ContrastiveConfig,
     DecoderConfig,
     DenseDataConfig,
-    DepthConfig,
     EncoderConfig,
     NetworkConfig,
     RunConfig,
-    SegmentationConfig,
     TermConfig,
 )
+from densebnn.engine.task_sections import DepthConfig, SegmentationConfig, WeightsConfig, task_names
 from densebnn.registry import UserError
 
 __all__ = ["Config", "EvalConfig", "FinetuneConfig", "PretrainConfig", "SummaryConfig", "identity"]
@@ -30,20 +29,30 @@ __all__ = ["Config", "EvalConfig", "FinetuneConfig", "PretrainConfig", "SummaryC
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """Train a depth or segmentation network on a binary encoder, and evaluate it."""
+    """Train a network for depth, segmentation or both on a binary encoder, and evaluate it."""
 
-    task: Literal["depth", "segmentation"] = "depth"
-    """What to predict."""
+    task: str = "depth"
+    """What to predict: segmentation, depth, or several with commas between them."""
     data: DenseDataConfig = field(default_factory=DenseDataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     terms: dict[str, TermConfig] = field(default_factory=dict)
     """Further terms of the loss: --terms.NAME.weight, teacher, temperature, norm; NAME is attention or features."""
     train: TrainConfig = field(default_factory=TrainConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        # In one order, so that the same tasks are the same run.
+        object.__setattr__(self, "task", ",".join(task_names(self.task)))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks by name, in the order of reports."""
+        return task_names(self.task)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class EvalConfig:
     split: Literal["test", "train", "all"] = "test"
     """Which frames."""
     protocol: str | None = None
-    """Evaluation protocol; by default the run's own."""
+    """Evaluation protocol; by default the run's own. Of several tasks: depth=eigen, more with commas between them."""
     batch_size: int = 16
     """Frames at once."""
     json: Path | None = None

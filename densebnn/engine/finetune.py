@@ -8,7 +8,14 @@ import torch
 
 from densebnn.data.transforms import DenseEval, DenseTrain
 from densebnn.dense import DensePredictor
-from densebnn.engine.assembly import build_predictor, build_task, check_names, open_frames
+from densebnn.engine.assembly import (
+    build_predictor,
+    build_task,
+    build_weighting,
+    check_names,
+    describe_protocol,
+    open_frames,
+)
 from densebnn.engine.config import FinetuneConfig
 from densebnn.engine.encoders import load_encoder
 from densebnn.engine.objective import Objective, contrastive_term
@@ -18,7 +25,7 @@ from densebnn.engine.runtime import Runtime
 from densebnn.engine.session import Data, finish, open_run, read_report, train_and_evaluate
 from densebnn.engine.teachers import open_teacher
 from densebnn.engine.terms import open_terms
-from densebnn.tasks import Depth, Segmentation
+from densebnn.tasks import DenseTask, MultiTask
 from densebnn.weights import save_weights
 
 __all__ = ["finetune"]
@@ -43,7 +50,7 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     model.check_input(size, runtime.share(config.train.batch_size))
     terms = contrastive_term(config.contrastive, model, len(train_set))
     terms.update(open_terms(config.terms, model, lambda name: open_teacher(name, None, size).to(runtime.device)))
-    objective = Objective(model, task, terms).to(runtime.device)
+    objective = Objective(model, task, terms, weighting=build_weighting(config, task)).to(runtime.device)
 
     transform = DenseTrain(
         config.data.size,
@@ -53,16 +60,16 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
         max_depth=config.depth.max_depth,
     )
     data = Data(train_set, test_set, transform, DenseEval(config.data.size))
-    with open_run(config, f"finetune-{task.name}", data, runtime) as run:
+    with open_run(config, f"finetune-{'-'.join(config.tasks)}", data, runtime) as run:
         if run.finished:
             return run, read_report(run)
         report = train_and_evaluate(objective, data, config.train, config.run, run, runtime)
-        report["protocol"] = task.protocol.description
+        report["protocol"] = describe_protocol(task)
         finish(run, report, runtime, lambda: _save(run, model, task, data))
         return run, report
 
 
-def _save(run: RunFolder, model: DensePredictor, task: Depth | Segmentation, data: Data) -> None:
+def _save(run: RunFolder, model: DensePredictor, task: DenseTask | MultiTask, data: Data) -> None:
     save_weights(run.path / "weights.safetensors", model.state_dict(), {"task": task.name})
     chosen = range(0, len(data.test_set), max(len(data.test_set) // _PANELS, 1))[:_PANELS]
     samples = [data.eval_transform(data.test_set[index], 0) for index in chosen]

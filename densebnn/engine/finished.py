@@ -10,14 +10,14 @@ from densebnn.atomic import write_json
 from densebnn.data.loading import eval_loader
 from densebnn.data.transforms import DenseEval
 from densebnn.dense import DensePredictor
-from densebnn.engine.assembly import build_predictor, build_task, open_frames
+from densebnn.engine.assembly import build_predictor, build_task, describe_protocol, open_frames
 from densebnn.engine.cli import load
 from densebnn.engine.config import EvalConfig, FinetuneConfig
 from densebnn.engine.config_text import read
 from densebnn.engine.evaluate import evaluate
 from densebnn.engine.runtime import Runtime
 from densebnn.registry import UserError
-from densebnn.tasks import Depth, Segmentation
+from densebnn.tasks import DenseTask, MultiTask, dense_parts
 from densebnn.weights import load_strict, load_weights
 
 __all__ = ["FinishedRun", "evaluate_run", "open_finished"]
@@ -40,7 +40,7 @@ class FinishedRun:
         """The run folder."""
         return self.weights.parent
 
-    def predictor(self, task: Depth | Segmentation) -> DensePredictor:
+    def predictor(self, task: DenseTask | MultiTask) -> DensePredictor:
         """Return the trained network for its task; raises `UserError` if the file does not fit."""
         model = build_predictor(self.config, task)
         tensors, _ = load_weights(self.weights)
@@ -73,8 +73,7 @@ def evaluate_run(config: EvalConfig, runtime: Runtime) -> tuple[dict[str, Any], 
     if config.splits is not None:
         trained = replace(trained, data=replace(trained.data, splits=config.splits))
     if config.protocol is not None:
-        section = replace(getattr(trained, trained.task), protocol=config.protocol)
-        trained = replace(trained, **{trained.task: section})
+        trained = _under(trained, config.protocol)
     frames = open_frames(trained, trained.data, config.split)
     task = build_task(trained, frames)
     model = finished.predictor(task)
@@ -82,13 +81,32 @@ def evaluate_run(config: EvalConfig, runtime: Runtime) -> tuple[dict[str, Any], 
     loader = eval_loader(frames, transform, batch_size=config.batch_size, workers=config.workers, **share)
     report = {
         "task": task.name,
+        "headline": task.headline,
         "data": trained.data.path,
         "split": config.split,
-        "protocol": task.protocol.description,
+        "protocol": describe_protocol(task),
         "figures": evaluate(model.to(runtime.device), task, loader, runtime),
     }
     which = f"{Path(config.data).stem}-{config.split}" if config.data else config.split
-    path = config.json or finished.folder / f"eval-{which}-{task.protocol.name}.json"
+    protocols = "-".join(part.protocol.name for part in dense_parts(task).values())
+    path = config.json or finished.folder / f"eval-{which}-{protocols}.json"
     if runtime.main:
         write_json(path, report)
     return report, path
+
+
+def _under(config: FinetuneConfig, protocols: str) -> FinetuneConfig:
+    """Return the configuration with other protocols: NAME for a single task, TASK=NAME,... for several.
+
+    Raises:
+        UserError: a task that the run has not, or none where it has several.
+    """
+    for given in protocols.split(","):
+        task, equals, name = given.rpartition("=")
+        task = task.strip() if equals else config.task
+        if task not in config.tasks:
+            known = ",".join(f"{known}=NAME" for known in config.tasks)
+            raise UserError(f"protocol {given!r}: the run predicts {config.task}; write {known}, or some of these")
+        section = replace(getattr(config, task), protocol=name.strip())
+        config = replace(config, **{task: section})
+    return config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from densebnn.contrastive import ContrastiveMI, TeacherMI
 from densebnn.engine.sections import ContrastiveConfig
 from densebnn.registry import UserError
-from densebnn.tasks import Task
+from densebnn.tasks import Task, Weighting
 
 __all__ = ["Objective", "Term", "Weighted", "contrastive_term"]
 
@@ -46,6 +46,7 @@ class Objective(nn.Module):
         task: its loss.
         terms: name -> (a `Term` that is a module, its factor in the loss, whether that fades); see `Weighted`.
         task_weight: factor of the task's loss; with 0 the loss is still told, but has no part in the gradient.
+        weighting: losses of several tasks by name -> one loss (see `densebnn.tasks.WEIGHTINGS`); their sum without.
     """
 
     def __init__(
@@ -54,32 +55,36 @@ class Objective(nn.Module):
         task: Task,
         terms: Mapping[str, tuple[nn.Module, float] | tuple[nn.Module, float, bool]] | None = None,
         task_weight: float = 1.0,
+        weighting: Weighting | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.task = task
         self.task_weight = task_weight
+        self.weighting = weighting
         entries = {name: Weighted(*entry) for name, entry in (terms or {}).items()}
         self.terms = nn.ModuleDict({name: entry.term for name, entry in entries.items()})
         self._weights = {name: (entry.weight, entry.fades) for name, entry in entries.items()}
         self.progress = 0.0
-        self._watched, self._shares = False, dict[str, Tensor]()
+        self._watched, self._shares, self._learned = False, dict[str, Tensor](), dict[str, float]()
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the scalars `loss` (to minimise), and the task's own and each term's under their names."""
+        """Return the scalars `loss` (to minimise), and those of the tasks and of each term under their names."""
         with ExitStack() as stack:
             terms = {name: cast(Term, term) for name, term in self.terms.items()}
             seen = {name: stack.enter_context(term.watch(self.model, batch)) for name, term in terms.items()}
-            task_loss = self.task.loss(self.model(batch["image"]), batch)
+            own = self.task.losses(self.model(batch["image"]), batch)
+        task_loss = _sum(own.values()) if self.weighting is None else self.weighting(own)
         losses = {name: term(seen[name]) for name, term in terms.items()}
         weights = self.weights
         parts = [weights[name] * loss for name, loss in losses.items()]
         if self.task_weight:
             parts.insert(0, task_loss if self.task_weight == 1 else self.task_weight * task_loss)
-        total = sum(parts[1:], parts[0])
+        total = _sum(parts)
         if self._watched:
             self._shares = {name: weights[name] * loss.detach() / total.detach() for name, loss in losses.items()}
-        return {"loss": total, self.task.name: task_loss, **losses}
+            self._learned = self.weighting.learned() if self.weighting is not None else {}
+        return {"loss": total, **own, **losses}
 
     @property
     def weights(self) -> dict[str, float]:
@@ -105,15 +110,23 @@ class Objective(nn.Module):
     def report(self) -> dict[str, dict[str, Any]]:
         """Return, for each term, its `share` of the total loss, and the figures of its own `layers` if it has any.
 
-        They are those of the forward pass that was watched last, and are forgotten.
+        Learned weights of several tasks stand under `weights`. All are those of the forward pass that was watched last,
+        and are forgotten.
         """
         told: dict[str, dict[str, Any]] = {name: {"share": share.item()} for name, share in self._shares.items()}
         for name, figures in told.items():
             term: Any = self.terms[name]
             if getattr(term, "observed", None):
                 figures["layers"], term.observed = term.observed, None
-        self._shares = {}
+        if self._learned:
+            told["weights"] = self._learned
+        self._shares, self._learned = {}, {}
         return told
+
+
+def _sum(losses: Iterable[Tensor]) -> Tensor:
+    first, *others = losses
+    return sum(others, first)
 
 
 def contrastive_term(

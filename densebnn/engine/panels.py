@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ __all__ = ["write_panels"]
 
 @torch.no_grad()
 def write_panels(path: Path, model: nn.Module, task: Task, samples: Sequence[Mapping[str, Tensor]]) -> None:
-    """Predict `samples` (each a transformed sample, not a batch) and write one row of four pictures for each.
+    """Predict `samples` (each a transformed sample, not a batch) and write a row of pictures for each.
 
     Depth is coloured from the nearest to the farthest true depth of its sample, its error from 0 to 1 m; labels by
     class, their error white where the prediction is wrong. Pixels without truth are grey.
@@ -30,12 +31,15 @@ def write_panels(path: Path, model: nn.Module, task: Task, samples: Sequence[Map
     model.eval()
     device = next(model.parameters()).device
     height, width = samples[0]["image"].shape[1:]
-    figure = Figure(figsize=(12, len(samples) * (3 * height / width + 0.25)), layout="constrained", dpi=100)
-    for row, sample in zip(figure.subplots(len(samples), 4, squeeze=False), samples, strict=True):
-        prediction = model(sample["image"].unsqueeze(0).to(device)).cpu()
+    rows = [task.pictures(_on_cpu(model(sample["image"].unsqueeze(0).to(device))), sample) for sample in samples]
+    columns = 1 + len(rows[0])
+    size = (3 * columns, len(samples) * (3 * height / width + 0.25))
+    figure = Figure(figsize=size, layout="constrained", dpi=100)
+    axes = figure.subplots(len(samples), columns, squeeze=False)
+    for row, sample, pictures in zip(axes, samples, rows, strict=True):
         row[0].imshow(_photograph(sample["image"]))
         row[0].set_title("image", fontsize=9)
-        for axis, picture in zip(row[1:], task.pictures(prediction, sample), strict=True):
+        for axis, picture in zip(row[1:], pictures, strict=True):
             colours = matplotlib.colormaps[picture.colours].with_extremes(bad="0.5")
             axis.imshow(picture.data, cmap=colours, vmin=picture.low, vmax=picture.high, interpolation="nearest")
             axis.set_title(picture.title, fontsize=9)
@@ -44,6 +48,12 @@ def write_panels(path: Path, model: nn.Module, task: Task, samples: Sequence[Map
     with atomic_path(path) as temporary:
         figure.set_canvas(FigureCanvasAgg(figure))
         figure.savefig(temporary, format="png")
+
+
+def _on_cpu(prediction: Any) -> Any:
+    if isinstance(prediction, Mapping):
+        return {name: tensor.cpu() for name, tensor in prediction.items()}
+    return prediction.cpu()
 
 
 def _photograph(image: Tensor) -> np.ndarray:

@@ -10,7 +10,7 @@ from densebnn.registry import UserError
 __all__ = ["InitConfig", "LossConfig", "Role", "StageConfig", "TrainConfig", "not_negative", "positive"]
 
 # As in densebnn.binary, which would import torch; a test compares them.
-Role = Literal["latent", "scale", "threshold", "norm", "real_conv", "classifier", "bias", "other"]
+Role = Literal["latent", "scale", "threshold", "norm", "real_conv", "classifier", "bias", "loss_weight", "other"]
 
 
 def positive(**values: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
 
-__all__ = ["finished", "metric_table", "table"]
+__all__ = ["figure_tables", "finished", "metric_table", "table"]
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
@@ -29,6 +29,19 @@ def metric_table(figures: Mapping[str, Any], title: str) -> str:
     return table(rows, (title, "value"))
 
 
+def figure_tables(report: Mapping[str, Any]) -> str:
+    """Return the figures of a report as a table for each task, and under it the protocol if the report has one."""
+    if not isinstance(report.get("headline"), Mapping):
+        tables = [(report["figures"], report["task"], report.get("protocol"))]
+    else:
+        tables = [(report["figures"][task], task, report["protocol"][task]) for task in report["headline"]]
+    texts = [
+        metric_table(figures, title) + (f"\nprotocol: {protocol}" if protocol else "")
+        for figures, title, protocol in tables
+    ]
+    return "\n\n".join(texts)
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
@@ -39,9 +52,7 @@ def finished(run: RunFolder, report: Mapping[str, Any], runtime: Runtime, comman
     """Print what a run ends with: its figures, its folder, and commands to try next; on the first process alone."""
     if not runtime.main:
         return
-    print(metric_table(report["figures"], report["task"]))
-    if "protocol" in report:
-        print(f"protocol: {report['protocol']}")
+    print(figure_tables(report))
     print(f"run folder: {run.path}\nnext:")
     for command in commands:
         print(f"  {command}")

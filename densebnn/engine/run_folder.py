@@ -222,7 +222,10 @@ def load_report(path: Path) -> dict[str, Any]:
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        whole = report["figures"].keys() >= {report["headline"]}
+        figures, headline = report["figures"], report["headline"]
+        several = isinstance(headline, dict)
+        pairs = [(figures[task], key) for task, key in headline.items()] if several else [(figures, headline)]
+        whole = bool(pairs) and all(found.keys() >= {key} for found, key in pairs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:

@@ -1,4 +1,4 @@
-"""The sections of a configuration, as frozen dataclasses: network, decoder, data, tasks, terms, how a run is made."""
+"""The sections of a configuration, as frozen dataclasses: network, decoder, data, terms, how a run is made."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ __all__ = [
     "ContrastiveConfig",
     "DecoderConfig",
     "DenseDataConfig",
-    "DepthConfig",
     "EncoderConfig",
     "NetworkConfig",
     "RunConfig",
-    "SegmentationConfig",
     "TermConfig",
 ]
 
@@ -59,6 +57,8 @@ class DecoderConfig:
 
     name: str = "Unet"
     """Decoder: Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3, DeepLabV3Plus, PAN, UPerNet or Segformer."""
+    shared: bool = False
+    """Let several tasks share one decoder, instead of one for each."""
 
 
 @dataclass(frozen=True)
@@ -180,32 +180,6 @@ class DenseDataConfig:
     """Range of the random zoom, by which depth is divided; (1, 1) for none, as fits a run of a few epochs."""
     color: float = 0.0
     """Strength of the colour jitter."""
-
-
-@dataclass(frozen=True)
-class DepthConfig:
-    """The depth task."""
-
-    loss: str = "l1_log"
-    """Loss: l1, l1_log, silog or berhu."""
-    protocol: str = "laina"
-    """Evaluation protocol: eigen, mtl or laina."""
-    ground_truth: Literal["depth", "raw_depth"] = "depth"
-    """Train on the filled depths or on the sensor's raw ones."""
-    min_depth: float = 0.1
-    """Smallest prediction in metres."""
-    max_depth: float = 10.0
-    """Largest prediction in metres."""
-
-
-@dataclass(frozen=True)
-class SegmentationConfig:
-    """The segmentation task."""
-
-    classes: Literal[40, 13, 894] = 13
-    """Number of classes."""
-    protocol: str = "full"
-    """Evaluation protocol: full or gupta."""
 
 
 @dataclass(frozen=True)

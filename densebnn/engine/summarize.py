@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
@@ -54,19 +55,25 @@ def _of_run(config: SummaryConfig, run: Path) -> tuple[nn.Module, Size]:
         raise UserError(f"{run} is not a run folder (no config.yaml in it); give the folder of a run")
     if "task" in read(run / "config.yaml"):
         trained = load(FinetuneConfig, run / "config.yaml")
-        outputs = trained.segmentation.classes if trained.task == "segmentation" else 1
-        return _dense(resolved(trained.encoder), trained.decoder.name, outputs), trained.data.size
+        channels = {"segmentation": trained.segmentation.classes, "depth": 1}
+        several = {name: channels[name] for name in trained.tasks}
+        outputs = several if len(several) > 1 else channels[trained.task]
+        network = resolved(trained.encoder)
+        return _dense(network, trained.decoder.name, outputs, trained.decoder.shared), trained.data.size
     weights = [path for name in ("backbone", "weights") if (path := run / f"{name}.safetensors").is_file()]
     if not weights:
         raise UserError(f"{run} holds no weights: its run is not finished; start it again to go on with it")
     return load_network(weights[0]), load(PretrainConfig, run / "config.yaml").data.size
 
 
-def _dense(network: NetworkConfig, decoder: str, outputs: int) -> DensePredictor:
+def _dense(
+    network: NetworkConfig, decoder: str, outputs: int | Mapping[str, int], shared: bool = False
+) -> DensePredictor:
     return DensePredictor(
         backbone=network.backbone,
         method=network.method,
         variant=network.variant,
         decoder=decoder,
         out_channels=outputs,
+        shared=shared,
     )

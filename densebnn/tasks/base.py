@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,12 @@ from torchmetrics import Metric
 
 from densebnn.registry import Registry, UserError
 from densebnn.tasks.pictures import Picture
+from densebnn.tasks.protocols import Protocol
 
-__all__ = ["TASKS", "Task", "TaskMetrics", "check_labels", "check_maps", "require_finite"]
+__all__ = ["TASKS", "DenseTask", "Task", "TaskMetrics", "check_labels", "check_maps", "require_finite"]
+
+Prediction = TypeVar("Prediction")
+"""What a network predicts for a task: a tensor, or for several tasks a mapping of tensors by task."""
 
 
 class TaskMetrics(Metric):
@@ -31,7 +35,7 @@ class TaskMetrics(Metric):
     fields: tuple[str, ...]
 
     @abstractmethod
-    def update(self, prediction: Tensor, batch: Mapping[str, Tensor]) -> None:
+    def update(self, prediction: Any, batch: Mapping[str, Tensor]) -> None:
         """Add one batch.
 
         Args:
@@ -50,40 +54,47 @@ class TaskMetrics(Metric):
         """
 
 
-class Task(ABC):
+class Task(ABC, Generic[Prediction]):
     """A loss, a metric and a head; holds no parameters and no state.
 
     Attributes:
         name: The name of the task, also of its prediction in a model with several tasks.
-        out_channels: Channels of the map (or entries of the vector) that `head` takes.
+        out_channels: Channels of the map (or entries of the vector) that `head` takes; of each of several tasks.
         fields: The batch fields that `loss` reads.
-        headline: The key of the metric's result to rank runs by.
-        higher_is_better: Whether a larger headline figure is a better one.
+        headline: The key of the metric's result to rank runs by; of each of several tasks.
+        higher_is_better: Whether a larger headline figure is a better one; of each of several tasks.
+        regression: Whether the loss is a distance rather than a negative log-likelihood: learned weights of several
+            tasks treat the two apart.
     """
 
     name: str
-    out_channels: int
+    out_channels: int | Mapping[str, int]
     fields: tuple[str, ...]
-    headline: str
-    higher_is_better: bool
+    headline: str | Mapping[str, str]
+    higher_is_better: bool | Mapping[str, bool]
+    regression: bool = False
 
     @abstractmethod
     def head(self) -> nn.Module:
         """Return a new module that maps raw outputs (N, out_channels, ...) to predictions: metres or logits."""
 
     @abstractmethod
-    def loss(self, prediction: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, prediction: Prediction, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the scalar loss, computed in float32 also under autocast.
 
         A batch without any valid truth gives 0 that is still connected to the prediction, so `backward` gives zero
         gradients and no process of a distributed run waits for another.
         """
 
+    def losses(self, prediction: Prediction, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the loss under the task's name; of several tasks, each under its own."""
+        return {self.name: self.loss(prediction, batch)}
+
     @abstractmethod
     def metrics(self) -> TaskMetrics:
         """Return a new, empty metric."""
 
-    def pictures(self, prediction: Tensor, sample: Mapping[str, Tensor]) -> list[Picture]:
+    def pictures(self, prediction: Prediction, sample: Mapping[str, Tensor]) -> list[Picture]:
         """Return what to show of one sample beside its image: truth, prediction, error; nothing by default.
 
         Args:
@@ -93,7 +104,20 @@ class Task(ABC):
         return []
 
 
-TASKS: Registry[Callable[..., Task]] = Registry("task")
+class DenseTask(Task[Tensor]):
+    """A task whose truth is a map, scored under a protocol.
+
+    Attributes:
+        protocol: How its figures are computed.
+    """
+
+    out_channels: int
+    headline: str
+    higher_is_better: bool
+    protocol: Protocol
+
+
+TASKS: Registry[Callable[..., Task[Any]]] = Registry("task")
 """The constructors of the tasks by name."""
 
 

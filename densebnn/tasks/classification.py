@@ -57,7 +57,7 @@ class ClassificationMetrics(TaskMetrics):
         return {"top1": top1, "top5": top5 if self.num_classes > 5 else None, "images": images}
 
 
-class Classification(Task):
+class Classification(Task[Tensor]):
     """Classify an image: logits (N, C) against `target` (N,), cross-entropy, ranked by top-1 accuracy.
 
     Args:
@@ -69,6 +69,7 @@ class Classification(Task):
     """
 
     name = "classification"
+    out_channels: int
     fields = ("target",)
     headline = "top1"
     higher_is_better = True

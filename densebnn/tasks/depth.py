@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densebnn.registry import UserError
-from densebnn.tasks.base import TASKS, Task, check_maps
+from densebnn.tasks.base import TASKS, DenseTask, check_maps
 from densebnn.tasks.depth_metrics import DepthMetrics
 from densebnn.tasks.losses import DepthLoss, silog
 from densebnn.tasks.pictures import Picture, depth_pictures
@@ -57,7 +57,7 @@ class BoundedDepth(nn.Module):
         return self.lowest + self.span * torch.sigmoid(x.float() + self.offset)
 
 
-class Depth(Task):
+class Depth(DenseTask):
     """Predict metres: (N, 1, H, W) against a truth of (N, H, W), ranked by the protocol's RMSE.
 
     The loss counts the pixels whose truth is positive, finite and at most `max_depth`.
@@ -78,6 +78,8 @@ class Depth(Task):
     out_channels = 1
     headline = "rmse"
     higher_is_better = False
+    regression = True
+    protocol: DepthProtocol
 
     def __init__(
         self,

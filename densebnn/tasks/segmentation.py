@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densebnn.registry import UserError
-from densebnn.tasks.base import TASKS, Task, check_labels, check_maps
+from densebnn.tasks.base import TASKS, DenseTask, check_labels, check_maps
 from densebnn.tasks.confusion import SegmentationMetrics
 from densebnn.tasks.losses import cross_entropy
 from densebnn.tasks.pictures import Picture, label_pictures
@@ -17,7 +17,7 @@ from densebnn.tasks.protocols import SEGMENTATION_PROTOCOLS, Protocol
 __all__ = ["Segmentation"]
 
 
-class Segmentation(Task):
+class Segmentation(DenseTask):
     """Label every pixel: logits (N, C, H, W) against `label` (N, H, W), cross-entropy, ranked by mIoU.
 
     Args:

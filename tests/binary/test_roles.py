@@ -76,3 +76,11 @@ def test_every_method_has_its_latent_weights_and_its_real_layers(method):
     assert counts["latent"] == sum(isinstance(module, BinaryConv2d) for module in model.modules()) >= 18
     assert roles["stem.conv.weight"] == "real_conv"
     assert roles["classifier.weight"] == "classifier"
+
+
+def test_a_module_may_know_the_role_of_its_own_parameters():
+    class Weights(nn.ParameterList):
+        parameter_role = "loss_weight"
+
+    model = nn.ModuleDict({"weights": Weights([nn.Parameter(torch.zeros(()))]), "other": nn.Linear(1, 1, bias=False)})
+    assert parameter_roles(model) == {"weights.0": "loss_weight", "other.weight": "classifier"}

@@ -138,3 +138,35 @@ run_main(lambda _: run_cells([cell], 1), [])
         assert table.wait(timeout=20) == 143
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+def test_runs_of_several_tasks_give_a_table_for_each(tmp_path):
+    rows = (RowConfig("depth alone"), RowConfig("labels alone"), RowConfig("both", against="depth alone"))
+    settings = config(tmp_path, rows=rows, against="labels alone")
+    cells = cells_of(settings, sys.executable, tmp_path / "tool.py")
+    for cell in cells:
+        cell.folder.mkdir(parents=True)
+        cell.folder.with_suffix(".command").write_text(cell.text)
+        depth, labels = {"rmse": 0.6 + cell.seed / 10}, {"miou": 0.3 + cell.seed / 10}
+        report = {
+            "depth alone": {"task": "depth", "headline": "rmse", "figures": depth},
+            "labels alone": {"task": "segmentation", "headline": "miou", "figures": labels},
+            "both": {
+                "task": "segmentation,depth",
+                "headline": {"segmentation": "miou", "depth": "rmse"},
+                "figures": {"segmentation": {"miou": 0.25}, "depth": {"rmse": 0.5}},
+            },
+        }[cell.row]
+        (cell.folder / "report.json").write_text(json.dumps({**report, "seconds": 2.0}))
+    text, data = tabulate(settings, cells)
+    by_task = {entry["task"]: entry for entry in data["tables"]}
+    assert {task: entry["headline"] for task, entry in by_task.items()} == {"depth": "rmse", "segmentation": "miou"}
+    assert [row["row"] for row in by_task["depth"]["rows"]] == ["depth alone", "both"]
+    assert [row["row"] for row in by_task["segmentation"]["rows"]] == ["labels alone", "both"]
+    both = by_task["depth"]["rows"][1]
+    assert both["values"] == [0.5, 0.5]
+    assert both["difference"]["mean"] == pytest.approx(-0.15)
+    both = by_task["segmentation"]["rows"][1]
+    assert (both["against"], both["difference"]["mean"]) == ("labels alone", pytest.approx(-0.1))
+    assert "depth rmse, mean ± sd" in text
+    assert "segmentation miou, mean ± sd" in text

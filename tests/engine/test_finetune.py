@@ -2,14 +2,13 @@ import json
 import shutil
 import socket
 
-import numpy as np
 import pytest
 import torch
-from scipy.io import savemat
 
 from densebnn.backbones import create_backbone, save_backbone
 from densebnn.engine import finetune as module
 from densebnn.engine.assembly import build_predictor, build_task, open_frames
+from densebnn.engine.checkpoint import Checkpoints
 from densebnn.engine.cli import load, parse
 from densebnn.engine.config import EvalConfig, FinetuneConfig, identity
 from densebnn.engine.finetune import finetune
@@ -51,6 +50,60 @@ def test_segmentation(flags, dense, runtime, tmp_path):
     evaluated, path = evaluate_run(EvalConfig(run=run.path), runtime)
     assert evaluated["figures"] == report["figures"]
     assert path == run.path / "eval-test-full.json"
+
+
+@pytest.mark.parametrize("flags", [[], ["--decoder.shared", "--weights.by", "uncertainty", "--weights.depth", "2.0"]])
+def test_several_tasks(flags, dense, runtime, tmp_path):
+    flags = ["--task", "depth,segmentation", "--decoder.name", "Linknet", "--train.diagnostics_every", "2", *flags]
+    run, report = finetune(configured(dense(tmp_path / "run", *flags)), runtime)
+    assert report["task"] == "segmentation,depth"
+    assert report["headline"] == {"segmentation": "miou", "depth": "rmse"}
+    assert {name: figures["images"] for name, figures in report["figures"].items()} == {"segmentation": 3, "depth": 3}
+    assert report["protocol"]["depth"].startswith("truth depth; whole frame")
+    assert (run.path / "panels.png").stat().st_size > 10_000
+    learned = "uncertainty" in flags
+    for record in run.records():
+        if not learned:
+            assert record["loss"] == pytest.approx(record["segmentation"] + record["depth"], rel=1e-5)
+        if learned and "terms" in record:
+            assert record["terms"]["weights"].keys() == {"segmentation", "depth"}
+    assert sum("terms" in record for record in run.records()) == (3 if learned else 0)
+    evaluated, path = evaluate_run(EvalConfig(run=run.path, batch_size=2), runtime)
+    assert evaluated["figures"] == report["figures"]
+    assert path == run.path / "eval-test-full-laina.json"
+
+
+def test_tasks_are_one_run_in_whatever_order_they_are_given(dense):
+    one, other = (configured(dense("run", "--task", task)) for task in ("depth,segmentation", "segmentation, depth"))
+    assert one == other
+    assert one.tasks == ("segmentation", "depth")
+
+
+@pytest.mark.parametrize("at", [2, 3])
+def test_learned_weights_survive_a_kill(at, dense, runtime, tmp_path, monkeypatch):
+    flags = ["--task", "segmentation,depth", "--decoder.name", "Linknet", "--weights.by", "uncertainty"]
+    _, whole = finetune(configured(dense(tmp_path / "whole", *flags)), runtime)
+
+    class Killed(BaseException):
+        pass
+
+    def log(self, record, **options):
+        if record["step"] > at:
+            raise Killed
+        return real(self, record, **options)
+
+    real = module.RunFolder.log
+    monkeypatch.setattr(module.RunFolder, "log", log)
+    with pytest.raises(Killed):
+        finetune(configured(dense(tmp_path / "run", *flags)), runtime)
+    monkeypatch.setattr(module.RunFolder, "log", real)
+    _, report = finetune(configured(dense(tmp_path / "run", *flags)), runtime)
+    assert report["weights_sha256"] == whole["weights_sha256"]
+    states = [Checkpoints(tmp_path / folder / "checkpoints").latest().state for folder in ("whole", "run")]
+    assert fingerprint(states[0]) == fingerprint(states[1])
+    moved = [value for name, value in states[0]["objective"].items() if "log_variances" in name]
+    assert len(moved) == 2
+    assert all(value != 0 for value in moved)
 
 
 def test_a_finished_run_is_looked_up_not_trained(trained, dense, runtime, monkeypatch):
@@ -138,15 +191,6 @@ def test_pretrained_weights_are_loaded_whole_or_refused(dense, runtime, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_network_that_says_nothing_predicts_the_mean_depth_of_the_training_frames(dense):
-    config = configured(dense("run"))
-    train, test = (open_frames(config, config.data, split) for split in ("train", "test"))
-    depths = np.concatenate([train[index]["depth"].ravel() for index in range(len(train))])
-    for frames in (train, test):  # the test frames know the training frames' mean, not their own
-        said = build_task(config, frames).head()(torch.zeros(1, 1, 2, 2))
-        torch.testing.assert_close(said, torch.full((1, 1, 2, 2), float(depths[depths > 0].mean())), rtol=1e-5, atol=0)
-
-
 def test_no_server_is_asked_for_anything(dense, runtime, tmp_path, monkeypatch):
     for name in ("connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, lambda *_: pytest.fail("a connection"))
@@ -156,75 +200,6 @@ def test_no_server_is_asked_for_anything(dense, runtime, tmp_path, monkeypatch):
     assert report["steps"] == 1
 
 
-def test_only_the_fields_that_are_read_are_loaded(rooms, dense):
-    def fields(*flags):
-        config = configured(dense("run", *flags))
-        return open_frames(config, config.data, "test").fields
-
-    assert fields("--task", "segmentation") == ("image", "label")
-    assert fields("--depth.protocol", "laina") == ("image", "depth")
-    assert set(fields("--depth.ground_truth", "raw_depth", "--depth.protocol", "laina")) == {
-        "image",
-        "depth",
-        "raw_depth",
-    }
-
-
 def test_the_reader_can_do_without_a_cache(trained, dense, runtime, tmp_path):
     _, report = finetune(configured(dense(tmp_path / "run", "--data.cache", "none")), runtime)
     assert report["weights_sha256"] == trained[1]["weights_sha256"]
-
-
-def evaluated(trained, runtime, tmp_path, **options):
-    return evaluate_run(EvalConfig(run=trained[0], **{"json": tmp_path / "eval.json", **options}), runtime)[0]
-
-
-def test_evaluation_repeats_the_report(trained, runtime, tmp_path):
-    report = evaluated(trained, runtime, tmp_path, batch_size=2)
-    assert report["figures"] == trained[1]["figures"]
-    assert report["protocol"] == trained[1]["protocol"]
-    assert json.loads((tmp_path / "eval.json").read_text()) == report
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_the_batch_size_changes_figures_by_rounding_alone(trained, runtime, tmp_path, batch_size):
-    # Convolutions of other batch sizes sum in another order. An activation that is within that rounding of a threshold
-    # would change its sign; none does here, and the figures differ by some 1e-9.
-    report = evaluated(trained, runtime, tmp_path, batch_size=batch_size, split="all")
-    two = evaluated(trained, runtime, tmp_path, batch_size=2, split="all")
-    assert report["figures"]["images"] == 11
-    assert report["figures"] == pytest.approx(two["figures"], rel=1e-6)
-
-
-def test_split_and_protocol_are_chosen(trained, runtime, tmp_path):
-    own = evaluated(trained, runtime, tmp_path)
-    train = evaluated(trained, runtime, tmp_path, split="train")
-    eigen = evaluated(trained, runtime, tmp_path, protocol="eigen")
-    assert (own["figures"]["images"], train["figures"]["images"]) == (3, 8)
-    assert eigen["figures"]["valid_pixels"] < own["figures"]["valid_pixels"]
-    assert eigen["protocol"] != own["protocol"]
-    with pytest.raises(UserError, match=r"unknown .*'egien'"):
-        evaluated(trained, runtime, tmp_path, protocol="egien")
-
-
-def test_other_data_and_other_splits(trained, rooms, runtime, tmp_path):
-    shutil.copy(rooms, tmp_path / "copy.mat")
-    savemat(tmp_path / "one.mat", {"trainNdxs": [[n] for n in range(2, 12)], "testNdxs": [[1]]})
-    other = {"data": str(tmp_path / "copy.mat"), "splits": tmp_path / "one.mat"}
-    report = evaluated(trained, runtime, tmp_path, **other)
-    assert (report["figures"]["images"], report["data"]) == (1, str(tmp_path / "copy.mat"))
-    assert evaluated(trained, runtime, tmp_path, splits=tmp_path / "one.mat")["figures"] == report["figures"]
-    with pytest.raises(UserError, match=r"no\.mat"):
-        evaluated(trained, runtime, tmp_path, data=str(tmp_path / "no.mat"))
-
-
-def test_evaluating_other_data_leaves_the_cache_of_the_runs_own_alone(rooms, dense, runtime, tmp_path):
-    finetune(
-        configured(dense(tmp_path / "run", "--train.steps", "1", "--data.cache", str(tmp_path / "cache"))), runtime
-    )
-    before = snapshot(tmp_path / "cache")
-    shutil.copy(rooms, tmp_path / "copy.mat")
-    shutil.copy(rooms.with_name("rooms_splits.mat"), tmp_path / "copy_splits.mat")
-    _, path = evaluate_run(EvalConfig(run=tmp_path / "run", data=str(tmp_path / "copy.mat")), runtime)
-    assert path == tmp_path / "run/eval-copy-test-laina.json"
-    assert snapshot(tmp_path / "cache") == before

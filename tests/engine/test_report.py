@@ -2,7 +2,7 @@ from pathlib import Path
 
 import torch
 
-from densebnn.engine.report import finished, metric_table, table
+from densebnn.engine.report import figure_tables, finished, metric_table, table
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
 
@@ -45,3 +45,16 @@ def test_the_end_of_a_run_is_printed_by_the_first_process_alone(tmp_path, capsys
     ]
     finished(run, {"task": "depth", "figures": {}}, Runtime(torch.device("cpu")), [])
     assert "protocol" not in capsys.readouterr().out
+
+
+def test_each_of_several_tasks_has_a_table_and_its_protocol():
+    report = {
+        "task": "segmentation,depth",
+        "headline": {"segmentation": "miou", "depth": "rmse"},
+        "figures": {"segmentation": {"miou": 0.25}, "depth": {"rmse": 0.5}},
+        "protocol": {"segmentation": "whole frame", "depth": "a region"},
+    }
+    labels, depth = figure_tables(report).split("\n\n")
+    assert labels.splitlines()[0].split() == ["segmentation", "value"]
+    assert labels.splitlines()[-1] == "protocol: whole frame"
+    assert depth.splitlines()[-2:] == ["rmse   0.5000", "protocol: a region"]

@@ -241,7 +241,12 @@ def test_forked_workers_cannot_write_by_accident(tmp_path):
         assert run.records() == [{"step": 2, "time": True}]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"figures": 3}', '{"task": "depth", "headline": "rmse", "figures": {}}'])
+SEVERAL = '{"headline": {"depth": "rmse"}, "figures": {"rmse": 0.5}}'
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"figures": 3}', '{"task": "depth", "headline": "rmse", "figures": {}}', SEVERAL]
+)
 def test_a_damaged_report_is_named_with_its_remedy(tmp_path, text):
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(UserError, match=r"report\.json is damaged; delete it and give the run's command again"):
