@@ -19,6 +19,7 @@ NONLINEARITIES["relu"] = lambda channels: nn.ReLU()
 NONLINEARITIES["unit_clip"] = lambda channels: nn.Hardtanh(0.0, 1.0)
 NONLINEARITIES["leaky_relu"] = lambda channels: nn.LeakyReLU(0.1)
 NONLINEARITIES["prelu"] = nn.PReLU
+NONLINEARITIES["shared_prelu"] = lambda channels: nn.PReLU()
 
 
 @NONLINEARITIES.register("rprelu")

@@ -9,7 +9,7 @@ from densebnn.binary.method import METHODS, BlockSpec, Method, Variant, create_m
 from densebnn.binary.methods import bireal, irnet, reactnet, xnor  # registers them
 from densebnn.binary.modes import is_binary, set_modes
 from densebnn.binary.packing import pack_state, unpack_state
-from densebnn.binary.roles import Role, parameter_roles
+from densebnn.binary.roles import Role, parameter_roles, training_only
 from densebnn.binary.scales import OutputScale
 from densebnn.binary.summary import LayerSummary, Summary, summary
 from densebnn.binary.surrogates import EDE, Clip, Identity, Poly, Quad, Sine, Surrogate, SwishSign, hard_sign
@@ -51,6 +51,7 @@ __all__ = [
     "reactnet",
     "set_modes",
     "summary",
+    "training_only",
     "unpack_state",
     "xnor",
 ]

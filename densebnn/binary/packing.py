@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from densebnn.binary.bits import Bits
 from densebnn.binary.conv import BinaryConv2d
+from densebnn.binary.roles import training_only
 from densebnn.binary.weights import WeightBinarizer
 from densebnn.registry import UserError
 
@@ -23,13 +24,15 @@ _BITS, _SCALE, _SHIFT, _BINARIZER = "weight.bits", "weight.scale", "weight.shift
 def pack_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the state dict of `model` with every binary weight at one bit, beside one scale (and shift) per filter.
 
-    It goes without the buffers that weight binarizers name as `unpacked`.
+    It goes without the buffers that weight binarizers name as `unpacked`, and without what only training uses.
 
     Raises:
         UserError: a layer whose binary weight its own binarizer would not restore from what is stored, or whose
             `weight_mode` is real.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    idle = training_only(model)
+    whole = model.state_dict()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in whole.items() if name not in idle}
     for name, conv in _binary_convs(model):
         if conv.weight_mode != "binary":
             raise UserError(f"layer {name.rstrip('.')!r} has {conv.weight_mode} weights: only binary can be packed")
@@ -51,12 +54,14 @@ def pack_state(model: nn.Module) -> dict[str, Tensor]:
 def unpack_state(model: nn.Module, packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict for `model` from what `pack_state` gave; each layer's binarizer makes the latent weight.
 
-    Tensors of layers that `model` does not have are handed through, so that a strict load can name them.
+    What only training uses stays as it is in `model`. Tensors of layers that `model` does not have are handed through,
+    so that a strict load can name them.
 
     Raises:
         UserError: packed bits of another size than the layer's.
     """
-    state = dict(packed)
+    own = model.state_dict()
+    state = {**{name: own[name] for name in training_only(model)}, **packed}
     for name, conv in _binary_convs(model):
         if f"{name}{_BITS}" in state:
             binarizer = _binarizer_with(packed, f"{name}{_BINARIZER}", conv)

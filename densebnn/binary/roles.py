@@ -13,7 +13,7 @@ from densebnn.binary.conv import BinaryConv2d
 from densebnn.binary.scales import OutputScale
 from densebnn.binary.weights import WeightBinarizer
 
-__all__ = ["Role", "parameter_roles"]
+__all__ = ["Role", "parameter_roles", "training_only"]
 
 Role = Literal["latent", "scale", "threshold", "norm", "real_conv", "classifier", "bias", "loss_weight", "other"]
 
@@ -53,6 +53,16 @@ def parameter_roles(module: nn.Module) -> dict[str, Role]:
         owner = owners[prefix]
         roles[name] = inside.get(owner) or _role(owner, own_name)
     return roles
+
+
+def training_only(module: nn.Module) -> set[str]:
+    """Return the names of the parameters and buffers that only training uses.
+
+    They are inside a submodule whose attribute `training_only` is true: in evaluation nobody calls it. So it counts for
+    nothing in a network's size, and is left out where a network is packed.
+    """
+    prefixes = [f"{name}." for name, part in module.named_modules() if getattr(part, "training_only", False)]
+    return {name for name in module.state_dict() if name.startswith(tuple(prefixes))}
 
 
 def _role(owner: nn.Module, name: str) -> Role:

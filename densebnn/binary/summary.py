@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from densebnn.binary.conv import BinaryConv2d
+from densebnn.binary.roles import training_only
 from densebnn.registry import UserError
 
 __all__ = ["LayerSummary", "Summary", "summary"]
@@ -159,8 +160,9 @@ def summary(model: nn.Module, input_size: tuple[int, ...]) -> Summary:
     """Count what one forward pass of `model` costs, without computing it: on shapes alone, in eval mode.
 
     A layer that is used several times counts each time. Counted are convolutions and linear layers, those inside a
-    gate too; norms, non-linearities, pooling, other elementwise work and calls of `torch.nn.functional` are not. The
-    model, its mode and buffers, and the random numbers are left as they are.
+    gate too; norms, non-linearities, pooling, other elementwise work and calls of `torch.nn.functional` are not, nor
+    are parameters that only training uses. The model, its mode and buffers, and the random numbers are left as they
+    are.
 
     Args:
         model: any module that takes one image (N, C, H, W), on any device.
@@ -187,9 +189,11 @@ def summary(model: nn.Module, input_size: tuple[int, ...]) -> Summary:
         for layer in counts:
             stack.callback(layer.register_forward_hook(counts[layer].add).remove)
         _forward_on_shapes(model, size)
-    known: set[int] = set()
+    idle = training_only(model)
+    used = [parameter for name, parameter in model.named_parameters() if name not in idle]
+    known = {id(parameter) for parameter in model.parameters()} - {id(parameter) for parameter in used}
     rows = tuple(_row(name, layer, counts[layer], known) for name, layer in layers.items())
-    return Summary(size, rows, sum(parameter.numel() for parameter in model.parameters()))
+    return Summary(size, rows, sum(parameter.numel() for parameter in used))
 
 
 class _Count:
