@@ -2,7 +2,8 @@
 
 Every transform is a pure function of (sample, key). albumentations draws flips and colours and is imported here only.
 Framing is done here, because three things must be right that its zoom does not do: a zoom by s divides depth by s,
-each field has its own fill (depth 0, labels the ignored index), and labels keep to the same pixel centres as the image.
+each field has its own fill (depth and normals 0, labels and edges the ignored index), and all maps keep to the same
+pixel centres as the image.
 The operations used (resize, crop, pad, flip, colour, normalise) give equal bits with OpenCV 4 and 5.
 """
 
@@ -31,6 +32,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Standard deviation of red, green and blue in [0, 1] over ImageNet."""
 
 DEPTHS = ("depth", "raw_depth")
+MAPS = (*DEPTHS, "label", "normals", "edges")
+_IGNORED_EDGE = 255
 _LEVELS = np.arange(256, dtype=np.float64) / 255
 _NORMALISED = [
     ((_LEVELS - mean) / std).astype(np.float32) for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)
@@ -42,7 +45,8 @@ class DenseTrain:
 
     A zoom by s shows the frame s times larger at the same output size: for s >= 1 a window of 1/s of the frame's
     height and width, for s < 1 the whole frame and a margin. It imitates moving closer with the same camera, so depth
-    is divided by s. Fitting a frame to another `size` is no zoom and leaves depth alone.
+    is divided by s. Fitting a frame to another `size` is no zoom and leaves depth alone. In a mirrored frame the x
+    component of normals is negated; a zoom leaves their directions as they are, as multi-task codes do.
 
     Args:
         size: (height, width) of the result in pixels; None keeps the frame's own.
@@ -73,7 +77,10 @@ class DenseTrain:
         self.compose = _compose(_colors(color), flip)
 
     def __call__(self, sample: Mapping[str, Any], key: int) -> dict[str, Tensor]:
-        """Return `image` float32 (3, H, W), depths float32 (H, W), `label` int64 (H, W) and the numbers, as tensors."""
+        """Return `image` float32 (3, H, W), its maps and the numbers, as tensors.
+
+        Depths are float32 (H, W), `normals` float32 (3, H, W), `label` and `edges` int64 (H, W).
+        """
         draws = random.Random(key)
         zoom = draws.uniform(*self.zoom)
         height, width = frame = _frame(sample)
@@ -81,7 +88,7 @@ class DenseTrain:
         # A window larger than the frame begins outside of it, at a negative offset.
         top, left = (_offset(draws, room) for room in (height - rows, width - columns))
         size = self.size or frame
-        fills = {"image": 0, "label": self.ignore_index, **dict.fromkeys(DEPTHS, 0)}
+        fills = {"image": 0, **dict.fromkeys(MAPS, 0), "label": self.ignore_index, "edges": _IGNORED_EDGE}
         framed = {
             name: _window(sample[name], (top, left, rows, columns), size, fill, smooth=name == "image")
             for name, fill in fills.items()
@@ -109,7 +116,10 @@ class DenseEval:
         self.compose = _compose([A.Resize(*size)] if size else [], flip=False)
 
     def __call__(self, sample: Mapping[str, Any], key: int) -> dict[str, Tensor]:
-        """Return `image` float32 (3, H, W), depths float32 (H, W), `label` int64 (H, W) and the numbers, as tensors."""
+        """Return `image` float32 (3, H, W), its maps and the numbers, as tensors.
+
+        Depths are float32 (H, W), `normals` float32 (3, H, W), `label` and `edges` int64 (H, W).
+        """
         _frame(sample)
         return _tensors({**sample, **self.compose(image=sample["image"])})
 
@@ -177,10 +187,21 @@ class ClassEval:
         return _tensors({**sample, **self.compose(image=sample["image"])})
 
 
+class _Mirror(A.HorizontalFlip):
+    """A flip that knows what a mirror does to a direction."""
+
+    @property
+    def targets(self) -> dict[str, Any]:
+        return {**super().targets, "normals": self.apply_to_normals}
+
+    def apply_to_normals(self, normals: np.ndarray, **params: Any) -> np.ndarray:
+        return self.apply(normals, **params) * np.array([-1, 1, 1], dtype=normals.dtype)
+
+
 def _compose(transforms: list[Any], flip: bool) -> A.Compose:
-    flips = [A.HorizontalFlip(p=0.5)] if flip else []
-    # As masks, depths are spared by colours; `strict` refuses a field that would slip through as it is.
-    targets = dict.fromkeys((*DEPTHS, "label"), "mask")
+    flips = [_Mirror(p=0.5)] if flip else []
+    # As masks, maps are spared by colours; `strict` refuses a field that would slip through as it is.
+    targets = {**dict.fromkeys(MAPS, "mask"), "normals": "normals"}
     return A.Compose([*transforms, *flips], additional_targets=targets, strict=True)
 
 
@@ -202,9 +223,10 @@ def _frame(sample: Mapping[str, Any]) -> tuple[int, int]:
     image = sample["image"]
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UserError(f"an image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    for name in (*DEPTHS, "label"):
-        if name in sample and sample[name].shape != image.shape[:2]:
-            raise UserError(f"{name} must be as high and wide as the image {image.shape[:2]}, got {sample[name].shape}")
+    for name in MAPS:
+        shape = (*image.shape[:2], 3) if name == "normals" else image.shape[:2]
+        if name in sample and sample[name].shape != shape:
+            raise UserError(f"{name} must be as high and wide as the image {shape}, got {sample[name].shape}")
     return image.shape[0], image.shape[1]
 
 
@@ -246,6 +268,8 @@ def _tensors(sample: Mapping[str, Any]) -> dict[str, Tensor]:
             tensors[name] = torch.from_numpy(_normalise(value))
         elif name in DEPTHS:
             tensors[name] = torch.from_numpy(np.array(value, dtype=np.float32, order="C"))
+        elif name == "normals":
+            tensors[name] = torch.from_numpy(np.array(value.transpose(2, 0, 1), dtype=np.float32, order="C"))
         else:
             tensors[name] = torch.from_numpy(np.array(value, dtype=np.int64, order="C"))
     return tensors

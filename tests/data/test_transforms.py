@@ -111,6 +111,60 @@ def test_fitting_to_another_size_is_no_zoom():
     assert torch.equal(evaluated["image"], out["image"])
 
 
+def turned(sample):
+    """Add normals and edges, all of them unit vectors that tell where they come from."""
+    height, width = sample["depth"].shape
+    vectors = np.random.RandomState(3).normal(size=(height, width, 3))
+    normals = (vectors / np.linalg.norm(vectors, axis=2, keepdims=True)).astype(np.float32)
+    return sample | {"normals": normals, "edges": (sample["label"] % 2).astype(np.uint8)}
+
+
+def test_normals_and_edges_have_the_types_of_the_contract():
+    sample = turned(scene())
+    for transform in (DenseTrain(None, **STILL), DenseEval((24, 32))):
+        out = transform(sample, 1)
+        assert (out["normals"].dtype, out["edges"].dtype) == (torch.float32, torch.int64)
+        assert np.array_equal(out["normals"].permute(1, 2, 0).numpy(), sample["normals"])
+        assert np.array_equal(out["edges"].numpy(), sample["edges"])
+        assert all(tensor.is_contiguous() for tensor in out.values())
+
+
+def test_a_mirror_turns_normals_and_moves_edges():
+    sample = turned(scene())
+    sample["normals"][:5] = 0
+    mirrored = {name: np.ascontiguousarray(value[:, ::-1]) if name != "index" else 5 for name, value in sample.items()}
+    mirrored["normals"] = mirrored["normals"] * np.array([-1, 1, 1], np.float32)
+    transform, still = DenseTrain(None, zoom=(1.0, 1.0), color=0.3), DenseTrain(None, **STILL)
+    found = []
+    for key in KEYS:
+        out, one, other = transform(sample, key), still(sample, key), still(mirrored, key)
+        names = ("normals", "edges", "label")
+        found.append(all(torch.equal(out[name], other[name]) for name in names))
+        assert found[-1] or all(torch.equal(out[name], one[name]) for name in names)
+    assert 10 <= sum(found) <= 30
+
+
+def test_a_zoom_keeps_normals_whole_and_fills_the_margin():
+    sample = turned(scene())
+    known = {vector.tobytes() for vector in sample["normals"].reshape(-1, 3)}
+    for zoom in ((1.1, 1.9), (0.5, 0.8)):
+        transform = DenseTrain((40, 56), zoom=zoom, flip=False)
+        for key in KEYS[:5]:
+            out = transform(sample, key)
+            margin = out["label"] == 255
+            assert margin.any() == (zoom[1] < 1)
+            assert (out["normals"][:, margin] == 0).all()
+            assert (out["edges"] == 255).equal(margin)
+            inside = out["normals"].permute(1, 2, 0)[~margin].numpy()
+            assert {vector.tobytes() for vector in inside} <= known
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (48, 64, 1), (47, 64, 3)])
+def test_normals_of_another_shape_are_refused(shape):
+    with pytest.raises(UserError, match=r"normals must be as high and wide as the image \(48, 64, 3\)"):
+        DenseTrain(None)(scene() | {"normals": np.zeros(shape, np.float32)}, 0)
+
+
 @pytest.mark.parametrize(("dtype", "ignore_index"), [(np.uint8, 255), (np.int32, 65535)])
 def test_margin_is_invalid_depth_and_ignored_label(dtype, ignore_index):
     sample = scene() | {"label": scene()["label"].astype(dtype)}
