@@ -6,12 +6,12 @@ Run: python datasets/nyud/prepare.py nyu_depth_v2_labeled.mat
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import sys
 from pathlib import Path
 
 from densebnn.data.nyud.cache import CachedFrames, cache_folder, open_cache
+from densebnn.data.nyud.genuine import GENUINE_MD5, md5_of
 from densebnn.data.nyud.release import GENUINE
 from densebnn.data.nyud.tables import FORTY, THIRTEEN, label_table
 from densebnn.registry import UserError
@@ -38,15 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def check_md5(path: Path) -> None:
     """Raise `UserError` unless the file is the genuine release."""
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.md5(usedforsecurity=False)
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    if digest.hexdigest() not in GENUINE:
-        raise UserError(f"{path} has {path.stat().st_size:,} bytes and MD5 {digest.hexdigest()}; {GENUINE}")
+    digest = md5_of(path)
+    if digest != GENUINE_MD5:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes and MD5 {digest}; {GENUINE}")
     print(f"{path} is the genuine release")
 
 

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
+from densebnn.data.decoding import BROKEN, MAX_PIXELS, read_photograph
 from densebnn.registry import UserError
 
 __all__ = ["ImageFolder"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-_BROKEN = (
-    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
-    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
-)
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 class ImageFolder(Dataset[dict[str, Any]]):
@@ -43,7 +36,7 @@ class ImageFolder(Dataset[dict[str, Any]]):
         UserError: if folders are missing, empty, or their classes differ; from `[...]`, if an image cannot be decoded.
     """
 
-    def __init__(self, root: str | Path, split: Literal["train", "val"], *, max_pixels: int = 64 * 1024**2) -> None:
+    def __init__(self, root: str | Path, split: Literal["train", "val"], *, max_pixels: int = MAX_PIXELS) -> None:
         if split not in ("train", "val"):
             raise UserError(f"an image folder has the splits 'train' and 'val', got {split!r}")
         self.path, self.max_pixels = Path(root) / split, max_pixels
@@ -68,8 +61,8 @@ class ImageFolder(Dataset[dict[str, Any]]):
         """Return sample `index`."""
         file = self.path / os.fsdecode(self._names[index])
         try:
-            image = _decode(file, self.max_pixels)
-        except (UserError, *_BROKEN) as error:
+            image = read_photograph(file, self.max_pixels)
+        except (UserError, *BROKEN) as error:
             raise UserError(f"image {index}, {file}, cannot be read: {error}; replace or remove it") from error
         return {"image": image, "target": int(self.targets[index]), "index": index}
 
@@ -100,15 +93,3 @@ def _image_files(folder: Path) -> list[str]:
     if not files:
         raise UserError(f"the class folder {folder} holds no .jpg, .jpeg or .png file: fill or remove it")
     return files
-
-
-def _decode(file: Path, max_pixels: int) -> np.ndarray:
-    """Return the RGB image uint8 (H, W, 3), upright; Pillow, because OpenCV's older releases accept half an image."""
-    # Only these formats: the file's content, not its name, would otherwise choose among many rarely tested readers.
-    with Image.open(file, formats=("JPEG", "PNG")) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise UserError(f"{width} x {height} pixels are more than {max_pixels}")
-        if image.mode not in _MODES:
-            raise UserError(f"its pixels are of the kind {image.mode}, expected 8 bits a channel")
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))

@@ -55,6 +55,7 @@ class NYUDv2(Dataset[dict[str, Any]]):
         progress: Show the progress of the caching: a bar on a terminal, else log lines.
 
     Attributes:
+        available: All fields that a sample can have.
         class_names: Name of each class, spelled as in the release.
         ignore_index: Label of pixels without a class: 255, or 65535 for `classes=894`.
         frame_ids: (len,) int64, the 1-based frame of the release at each position.
@@ -65,6 +66,8 @@ class NYUDv2(Dataset[dict[str, Any]]):
     Raises:
         UserError: An argument or a file is not as described; the message says which and what to do.
     """
+
+    available = tuple(_KEYS)
 
     def __init__(
         self,
