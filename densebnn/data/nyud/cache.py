@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from densebnn.atomic import remove_stale
-from densebnn.data.cache_root import cache_root
+from densebnn.cache_root import cache_root
 from densebnn.data.nyud.release import Release, open_release, require_file
 from densebnn.data.nyud.streaming import ARRAYS, BuildState, array_shape, stream
 from densebnn.registry import UserError
@@ -41,7 +41,7 @@ def cache_folder(path: Path, cache: str | os.PathLike[str] = "auto") -> Path:
     """Return the cache folder for the release file `path`.
 
     `"auto"` is `<stem>.densebnn-cache` beside the file; where that cannot be written, a folder named after the file in
-    `densebnn.data.cache_root.cache_root()`. Anything else is the folder itself.
+    `densebnn.cache_root.cache_root()`. Anything else is the folder itself.
     """
     if cache != "auto":
         return Path(cache)

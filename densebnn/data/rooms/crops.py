@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from densebnn.atomic import atomic_path, write_json
-from densebnn.data.cache_root import cache_root
+from densebnn.cache_root import cache_root
 from densebnn.data.rooms.cutting import CROP_CLASSES, room_crops
 from densebnn.data.rooms.pool import in_order, with_progress
 from densebnn.data.rooms.sample import RENDERER, ROOMS_PER_SEED, locked
@@ -38,7 +38,7 @@ class RoomCrops(Dataset[dict[str, Any]]):
         size: height and width of the pictures, pixels.
         rooms: number of rooms to cut from, by default 2,400 for training and 360 for validation.
         seed: of the set; different seeds share no room.
-        folder: where the cache lies, by default `densebnn.data.cache_root.cache_root()`.
+        folder: where the cache lies, by default `densebnn.cache_root.cache_root()`.
         processes: worker processes that render, None for one a core.
         progress: show a bar while rendering (log lines when standard error is no terminal).
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from densebnn.atomic import atomic_path, writing_to
-from densebnn.data.cache_root import cache_root
+from densebnn.cache_root import cache_root
 from densebnn.data.rooms.pool import in_order, with_progress
 from densebnn.data.rooms.release_writer import open_writer
 from densebnn.data.rooms.render import render_room

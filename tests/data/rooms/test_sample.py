@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from densebnn.data.cache_root import cache_root
+from densebnn.cache_root import cache_root
 from densebnn.data.nyud.release import open_release
 from densebnn.data.rooms import sample
 from densebnn.data.rooms.render import render_room

@@ -1,0 +1,1 @@
+"""One bit that pays: kernels for frozen binary networks."""

@@ -1,0 +1,67 @@
+"""Binary convolutions as real-valued ones on ±1: always there, on any device, and what all others are compared with."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from densebnn.deploy.kernels.backends import BACKENDS, Backend
+from densebnn.deploy.kernels.call import Call, Reals, Signs
+from densebnn.deploy.kernels.layout import pack_bits, unpack_signs, unpack_weight
+
+__all__ = ["Reference", "finish"]
+
+
+class Reference(Backend):
+    """torch operations alone. Sums of ±1 are exact in float32 up to 2²⁴ products."""
+
+    def unavailable(self) -> str | None:
+        """Return None."""
+        return None
+
+    def convolve(self, call: Call) -> Tensor:
+        """Convolve ±1 with ±1."""
+        _, kernel, stride, padding, dilation = call.geometry
+        x = unpack_signs(call.bits, call.in_channels)
+        if call.pad_value != 0:
+            x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=float(call.pad_value))
+            padding = (0, 0)
+        weight = unpack_weight(call.weight, call.in_channels, call.out_channels)
+        sums = F.conv2d(x, weight, None, stride, padding, dilation, call.groups)
+        return finish(sums.round_(), call.output)  # some libraries convolve by transforms, which are off by rounding
+
+    def pack_signs(self, x: Tensor, threshold: Tensor | None, flip: Tensor | None, groups: int) -> Tensor:
+        """Compare, flip and pack."""
+        bits = x >= (0 if threshold is None else threshold.view(-1, 1, 1))
+        if flip is not None:
+            bits = bits ^ flip.view(-1, 1, 1)
+        return pack_bits(bits.permute(0, 2, 3, 1).unflatten(3, (groups, -1)))
+
+    def sign_sums(self, bits: Tensor, in_channels: int) -> Tensor:
+        """Unpack and sum."""
+        return unpack_signs(bits, in_channels).unflatten(1, (bits.shape[3], -1)).sum(2)
+
+
+def finish(sums: Tensor, output: Reals | Signs) -> Tensor:
+    """Return what is asked for, given float32 sums (N, C_out, H', W'), whose memory is used."""
+    if isinstance(output, Signs):
+        bits = sums >= output.threshold.view(-1, 1, 1)
+        if output.flip is not None:
+            bits = bits ^ output.flip.view(-1, 1, 1)
+        return pack_bits(bits.permute(0, 2, 3, 1).unflatten(3, (output.groups, -1)))
+    y = sums
+    if output.scale is not None:
+        y = y.mul_(output.scale.view(-1, 1, 1))
+    if output.shift is not None:
+        y = y.add_(output.shift.view(-1, 1, 1))
+    if output.residual is not None:
+        y = y.add_(output.residual)
+    if output.slope is not None:
+        y = torch.where(y >= 0, y, y * output.slope.view(-1, 1, 1))
+    if output.offset is not None:
+        y = y.add_(output.offset.view(-1, 1, 1))
+    return y.contiguous(memory_format=torch.channels_last)
+
+
+BACKENDS["reference"] = Reference()
