@@ -8,13 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
-from densebnn.deploy.kernels.call import Call
+from densebnn.deploy.kernels.plan import Call, ConvPlan, PackPlan
 from densebnn.deploy.timing import paired
 from densebnn.registry import Registry, UserError
 
@@ -25,7 +24,6 @@ ENVIRONMENT = "DENSEBNN_KERNEL"
 
 _LOGGER = logging.getLogger(__name__)
 _FORCED: ContextVar[str | None] = ContextVar("densebnn_kernel", default=None)
-_CHOICES: dict[tuple[Any, ...], str] = {}
 _MARGIN = 0.95
 """The preferred backend is left for one that takes at most this part of its time: noise alone changes nothing."""
 
@@ -50,15 +48,15 @@ class Backend(ABC):
         """Return real numbers (N, C_out, H', W'), channels last, or bits (N, H', W', groups, words)."""
 
     @abstractmethod
-    def pack_signs(self, x: Tensor, threshold: Tensor | None, flip: Tensor | None, groups: int) -> Tensor:
+    def pack_signs(self, plan: PackPlan, x: Tensor, threshold: Tensor | None, flip: Tensor | None) -> Tensor:
         """Return the bits (x >= threshold) xor flip of real numbers (N, C, H, W)."""
 
     @abstractmethod
-    def sign_sums(self, bits: Tensor, in_channels: int) -> Tensor:
+    def sign_sums(self, plan: PackPlan, bits: Tensor) -> Tensor:
         """Return the sum of signs of each pixel and group as float32 (N, groups, H, W)."""
 
-    def convolves(self, call: Call) -> bool:
-        """Return whether it can carry out this call."""
+    def convolves(self, plan: ConvPlan) -> bool:
+        """Return whether it can carry out this convolution."""
         return True
 
 
@@ -92,57 +90,59 @@ def available() -> list[str]:
 
 def backend_for(tensor: Tensor) -> Backend:
     """Return the backend for all but convolutions: the forced one, or the first choice."""
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         return BACKENDS["reference"]
-    return _forced() or BACKENDS[_first_choice()]
+    return BACKENDS[_FORCED.get() or _from_environment() or _first_choice()]
 
 
 def chosen(call: Call) -> Backend:
     """Return the backend for a convolution: the forced one, or the fastest, measured once for its sizes.
 
+    What a backend cannot convolve goes to the reference.
+
     Raises:
-        UserError: the forced one cannot run here.
+        UserError: the one that the environment names is unknown, or cannot run here.
     """
-    backend = backend_for(call.bits)
-    if not backend.convolves(call):
-        return BACKENDS["reference"]
-    if _forced() is not None or not (others := _candidates()) or call.bits.device.type != "cpu":
-        return backend
-    key = _key(call)
-    if key not in _CHOICES:
-        _CHOICES[key] = _measured(call, [_first_choice(), *others])
-    return BACKENDS[_CHOICES[key]]
-
-
-def _key(call: Call) -> tuple[Any, ...]:
-    asked = tuple(part is not None for part in call.output)
-    sizes = (call.bits.shape, call.weight.shape, call.out_channels, call.geometry, call.pad_value)
-    return (*sizes, type(call.output), asked, torch.get_num_threads())
-
-
-def _measured(call: Call, names: list[str]) -> str:
-    able = {name: BACKENDS[name] for name in names if BACKENDS[name].convolves(call)}
-    times = paired({name: lambda backend=backend: backend.convolve(call) for name, backend in able.items()}, repeats=7)
-    first = names[0]
-    fastest = min(able, key=lambda name: times[name].best)
-    choice = fastest if times[fastest].best < _MARGIN * times[first].best else first
-    _LOGGER.debug("%s %s: %s", tuple(call.bits.shape), call.geometry, {name: times[name].best for name in able})
-    return choice
-
-
-def _forced() -> Backend | None:
-    name = _FORCED.get()
-    if name is not None:
+    plan, bits = call.plan, call.bits
+    name = "reference" if not bits.is_cpu else _FORCED.get() or _from_environment()
+    if name is None:
+        threads = torch.get_num_threads()
+        name = plan.choices.get(threads)
+        if name is None:
+            name = plan.choices[threads] = _fastest(call)
         return BACKENDS[name]
+    return BACKENDS[name if BACKENDS[name].convolves(plan) else "reference"]
+
+
+def _fastest(call: Call) -> str:
+    """Return the name of the first choice, or of a candidate that is clearly faster and gives the same."""
+    able = {name: BACKENDS[name] for name in available() if BACKENDS[name].convolves(call.plan)}
+    first = next(iter(able))
+    _warn_if_slow(first)
+    expected = able[first].convolve(call)
+    rivals = [name for name, backend in able.items() if backend.candidate and name != first]
+    rivals = [name for name in rivals if torch.equal(able[name].convolve(call), expected)]
+    if not rivals:
+        return first
+    times = paired({name: partial(able[name].convolve, call) for name in [first, *rivals]}, repeats=7)
+    best = {name: round(1e6 * time.best) for name, time in times.items()}
+    _LOGGER.debug("best us of %s in %s: %s", call.plan.shape, call.plan.geometry, best)
+    fastest = min(rivals, key=lambda name: best[name])
+    return fastest if times[fastest].best < _MARGIN * times[first].best else first
+
+
+@lru_cache(maxsize=None)
+def _from_environment() -> str | None:
+    """Return the backend that the environment variable names; it is read once."""
     name = os.environ.get(ENVIRONMENT)
     return _usable(name) if name else None
 
 
-def _usable(name: str) -> Backend:
-    backend = BACKENDS[name]
+def _usable(name: str) -> str:
+    BACKENDS[name]
     if (reason := _reason(name)) is not None:
         raise UserError(f"the kernel {name!r} cannot run here: {reason}; available: {', '.join(available())}")
-    return backend
+    return name
 
 
 @lru_cache(maxsize=None)
@@ -152,14 +152,14 @@ def _reason(name: str) -> str | None:
 
 @lru_cache(maxsize=None)
 def _first_choice() -> str:
-    """Return the name of the preferred backend, and say once if it is the slow one."""
     first = available()[0]
-    if first == "reference":
-        reasons = "; ".join(f"{name}: {_reason(name)}" for name in BACKENDS if _reason(name) is not None)
-        _LOGGER.warning("binary convolutions run as real-valued ones, which is slow here (%s)", reasons)
+    _warn_if_slow(first)
     return first
 
 
 @lru_cache(maxsize=None)
-def _candidates() -> tuple[str, ...]:
-    return tuple(name for name in available() if BACKENDS[name].candidate and name != _first_choice())
+def _warn_if_slow(first: str) -> None:
+    """Say once that there are only slow kernels, and why."""
+    if BACKENDS[first].preference == 0:
+        reasons = "; ".join(f"{name}: {_reason(name)}" for name in BACKENDS if _reason(name) is not None)
+        _LOGGER.warning("binary convolutions run as real-valued ones, which is slow (%s)", reasons)

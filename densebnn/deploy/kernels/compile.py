@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import logging
 import platform
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +18,7 @@ from densebnn.atomic import write_bytes
 from densebnn.cache_root import cache_root
 from densebnn.deploy.kernels.convolution import write_convolution
 from densebnn.deploy.kernels.packing import write_pack_pixels, write_pack_planes, write_sums, write_unpack
+from densebnn.deploy.kernels.threads import Native
 from densebnn.registry import Registry, UserError
 
 __all__ = ["TARGETS", "Target", "functions", "missing", "object_code", "write_assembly"]
@@ -70,8 +69,8 @@ def missing(name: str) -> str | None:
 
 
 @lru_cache(maxsize=None)
-def functions(name: str) -> dict[str, int]:
-    """Return the addresses of an instruction set's kernels, each a C function `void (int64 *arguments)`.
+def functions(name: str) -> dict[str, Native]:
+    """Return the kernels of an instruction set by name.
 
     Object code is kept in `cache_root() / "kernels"`, by a digest of all that it depends on, and compiled if it is not
     there or damaged.
@@ -89,7 +88,7 @@ def functions(name: str) -> dict[str, int]:
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _ENGINES.append(engine)
-    return {function: engine.get_function_address(function) for function in _NAMES}
+    return {function: Native(engine.get_function_address(function)) for function in _NAMES}
 
 
 _ENGINES: list[Any] = []  # they own the machine code

@@ -18,7 +18,6 @@ _BYTE_STEPS = 31
 """Counts of up to 8 a step add up to 248, which still fits a byte."""
 
 ARGUMENTS = (
-    "counter",  # address of the number of the next unit of work, 0 before the call
     "bits",  # the packed input
     "weight",  # the packed filters
     "pixels",  # for each output pixel of an image: byte offset of its window in the image, its number, two int32
@@ -58,7 +57,7 @@ def write_convolution(module: ir.Module, name: str, *, tile: int, bytewise: bool
     per_block = kernel["images"] * kernel["segment_count"]
     units = kernel["groups"] * kernel["blocks"] * per_block
     with kernel.repeat() as leave:
-        unit = kernel.take(kernel["counter"])
+        unit = kernel.take()
         leave(unit.compare(">=", units))
         block, rest = unit // per_block, unit % per_block
         _Unit(kernel, block, rest // kernel["segment_count"], rest % kernel["segment_count"]).write(tile, bytewise)

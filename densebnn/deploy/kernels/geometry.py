@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +44,6 @@ class Tables(NamedTuple):
     segments: npt.NDArray[np.int64]
 
 
-@lru_cache(maxsize=512)
 def tables(geometry: Geometry, words: int, groups: int, group_channels: int, filter_bytes: int) -> Tables:
     """Return the tables of a convolution over an image of (H, W, groups, words).
 

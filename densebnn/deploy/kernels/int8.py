@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from densebnn.deploy.kernels.backends import BACKENDS, Backend, available
-from densebnn.deploy.kernels.call import Call
 from densebnn.deploy.kernels.compiled import Compiled, padded
 from densebnn.deploy.kernels.geometry import Geometry
 from densebnn.deploy.kernels.layout import unpack_signs, unpack_weight
+from densebnn.deploy.kernels.plan import Call, ConvPlan, PackPlan
 from densebnn.deploy.kernels.reference import finish
 
 __all__ = ["Int8"]
@@ -36,42 +36,41 @@ class Int8(Backend):
             return "this torch is without oneDNN's convolution of 8-bit integers"
         return None
 
-    def convolves(self, call: Call) -> bool:
+    def convolves(self, plan: ConvPlan) -> bool:
         """Return whether there is one group: with more, oneDNN 3.12 is wrong for some numbers of channels."""
-        return call.groups == 1
+        return plan.groups == 1
 
     def convolve(self, call: Call) -> Tensor:
         """Convolve by oneDNN."""
         bits, geometry = padded(call)
         compiled = _compiled()
         if isinstance(compiled, Compiled):
-            x = compiled.unpack(bits, call.in_channels)
+            x = compiled.unpack(bits, call.plan.in_channels)
         else:
-            x = unpack_signs(bits, call.in_channels).add_(1).to(torch.uint8)
+            x = unpack_signs(bits, call.plan.in_channels).add_(1).to(torch.uint8)
         weight, scales, zeros = self._filter(call, geometry, tuple(x.shape))
-        _, _, stride, padding, dilation = geometry
-        sizes = (stride, padding, dilation, call.groups)
+        sizes = (*geometry[2:], 1)
         sums = torch.ops.onednn.qconv2d_pointwise(
             x, 1.0, 1, weight, scales, zeros, None, *sizes, 1.0, 0, torch.float32, "none", [], ""
         )
-        return finish(sums, call.output)
+        return finish(call, sums)
 
-    def pack_signs(self, x: Tensor, threshold: Tensor | None, flip: Tensor | None, groups: int) -> Tensor:
+    def pack_signs(self, plan: PackPlan, x: Tensor, threshold: Tensor | None, flip: Tensor | None) -> Tensor:
         """Leave it to compiled kernels, or to the reference."""
-        return _compiled().pack_signs(x, threshold, flip, groups)
+        return _compiled().pack_signs(plan, x, threshold, flip)
 
-    def sign_sums(self, bits: Tensor, in_channels: int) -> Tensor:
+    def sign_sums(self, plan: PackPlan, bits: Tensor) -> Tensor:
         """Leave it to compiled kernels, or to the reference."""
-        return _compiled().sign_sums(bits, in_channels)
+        return _compiled().sign_sums(plan, bits)
 
     def _filter(self, call: Call, geometry: Geometry, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        key = (call.weight._version, call.in_channels, call.out_channels, geometry, shape)
+        key = (call.weight._version, geometry, shape)
         known = self._filters.get(call.weight)
         if known is None or known[0] != key:
-            sign = unpack_weight(call.weight, call.in_channels, call.out_channels).to(torch.int8)
-            scales, zeros = torch.ones(call.out_channels), torch.zeros(call.out_channels, dtype=torch.int64)
-            sizes = (geometry.stride, geometry.padding, geometry.dilation, call.groups)
-            made = torch.ops.onednn.qconv_prepack(sign, scales, 1.0, 1, *sizes, list(shape))
+            channels = call.plan.shape[1]
+            sign = unpack_weight(call.weight, call.plan.in_channels, channels).to(torch.int8)
+            scales, zeros = torch.ones(channels), torch.zeros(channels, dtype=torch.int64)
+            made = torch.ops.onednn.qconv_prepack(sign, scales, 1.0, 1, *geometry[2:], 1, list(shape))
             known = (key, (made, scales, zeros))
             self._filters[call.weight] = known
         return known[1]

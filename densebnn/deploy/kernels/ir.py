@@ -153,16 +153,18 @@ class Kernel:
     Args:
         module: the LLVM module that takes the function.
         name: of the function.
-        arguments: names of the 64-bit integers that it is given, in order; addresses are among them.
+        arguments: names of the 64-bit integers that it is given, in order; addresses are among them. Before them stands
+            the number of units of work that threads have taken, 0 at first.
     """
 
     def __init__(self, module: ir.Module, name: str, arguments: tuple[str, ...]) -> None:
         pointer = I64.as_pointer()
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer]), name)
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
+        self._block = function.args[0]
         self._arguments = {}
-        for index, argument in enumerate(arguments):
-            place = self.builder.gep(function.args[0], [ir.Constant(I64, index)], source_etype=I64)
+        for index, argument in enumerate(arguments, start=1):
+            place = self.builder.gep(self._block, [ir.Constant(I64, index)], source_etype=I64)
             self._arguments[argument] = Value(self.builder, self.builder.load(place, typ=I64))
 
     def __getitem__(self, argument: str) -> Value:
@@ -203,10 +205,10 @@ class Kernel:
         numbers = self.constant(vector(I32, lanes), list(range(lanes)))
         return numbers.compare("<", count.narrow(I32).splat(lanes))
 
-    def take(self, address: Value) -> Value:
-        """Return the integer at an address and raise it by one, as one step among all threads."""
-        pointer = self._pointer(I64, address)
-        return Value(self.builder, self.builder.atomic_rmw("add", pointer, ir.Constant(I64, 1), "monotonic"))
+    def take(self) -> Value:
+        """Return the first argument and raise it by one, as one step among all threads."""
+        one = ir.Constant(I64, 1)
+        return Value(self.builder, self.builder.atomic_rmw("add", self._block, one, "monotonic"))
 
     @contextmanager
     def loop(self, start: Value | int, stop: Value | int, step: int = 1) -> Iterator[Value]:

@@ -6,18 +6,32 @@ program imports `densebnn.deploy.kernels` first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from densebnn.deploy.kernels.backends import backend_for, chosen
-from densebnn.deploy.kernels.call import Call, Reals, Signs, check_input, check_pack
-from densebnn.deploy.kernels.layout import word_count
+from densebnn.deploy.kernels.plan import (
+    Call,
+    ConvPlan,
+    Reals,
+    Signs,
+    form,
+    known_conv,
+    known_pack,
+    known_unpack,
+    plan_conv,
+    plan_pack,
+    plan_unpack,
+)
 
 __all__ = ["binary_conv2d", "binary_conv2d_signs", "pack_signs", "sign_sums", "window_sums"]
 
+Planner = Callable[..., ConvPlan]
+_ONE, _NONE = (1, 1), (0, 0)
 _SIZES = "int in_channels, int out_channels, int[2] stride=1, int[2] padding=0, int[2] dilation=1, int pad_value=0"
 _LIBRARY = torch.library.Library("densebnn", "FRAGMENT")
 _LIBRARY.define("pack_signs(Tensor x, Tensor? threshold=None, Tensor? flip=None, int groups=1) -> Tensor")
@@ -33,28 +47,26 @@ _LIBRARY.define(
 
 
 def _pack_signs(x: Tensor, threshold: Tensor | None = None, flip: Tensor | None = None, groups: int = 1) -> Tensor:
-    check_pack(x, threshold, flip, groups)
-    return backend_for(x).pack_signs(x, threshold, flip, groups)
+    plan = known_pack(form(x), form(threshold), form(flip), groups)
+    return backend_for(x).pack_signs(plan, x, threshold, flip)
 
 
 def _fake_pack_signs(x: Tensor, threshold: Tensor | None = None, flip: Tensor | None = None, groups: int = 1) -> Tensor:
-    check_pack(x, threshold, flip, groups)
-    images, channels, rows, columns = x.shape
-    return x.new_empty((images, rows, columns, groups, word_count(channels // groups)), dtype=torch.int32)
+    return x.new_empty(plan_pack(form(x), form(threshold), form(flip), groups).shape, dtype=torch.int32)
 
 
 def _sign_sums(bits: Tensor, in_channels: int) -> Tensor:
-    check_input(bits, in_channels)
-    return backend_for(bits).sign_sums(bits, in_channels)
+    return backend_for(bits).sign_sums(known_unpack(form(bits), in_channels), bits)
 
 
 def _fake_sign_sums(bits: Tensor, in_channels: int) -> Tensor:
-    check_input(bits, in_channels)
-    images, rows, columns, groups, _ = bits.shape
+    images, rows, columns, groups, _ = plan_unpack(form(bits), in_channels).shape
     return bits.new_empty((images, groups, rows, columns), dtype=torch.float32)
 
 
-def _reals(
+def _binary_conv2d(
+    plan: Planner,
+    carry_out: Callable[[Call], Tensor],
     bits: Tensor,
     weight: Tensor,
     scale: Tensor | None = None,
@@ -62,19 +74,23 @@ def _reals(
     *,
     in_channels: int,
     out_channels: int,
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
+    stride: Sequence[int] = _ONE,
+    padding: Sequence[int] = _NONE,
+    dilation: Sequence[int] = _ONE,
     pad_value: int = 0,
     residual: Tensor | None = None,
     slope: Tensor | None = None,
     offset: Tensor | None = None,
-) -> Call:
-    output = Reals(scale, shift, residual, slope, offset)
-    return Call.checked(bits, weight, in_channels, out_channels, stride, padding, dilation, pad_value, output)
+) -> Tensor:
+    forms = (form(scale), form(shift), form(residual), form(slope), form(offset))
+    steps = (tuple(stride), tuple(padding), tuple(dilation))
+    planned = plan(form(bits), form(weight), in_channels, out_channels, steps, pad_value, forms, 0)
+    return carry_out(Call(planned, bits, weight, Reals(scale, shift, residual, slope, offset)))
 
 
-def _signs(
+def _binary_conv2d_signs(
+    plan: Planner,
+    carry_out: Callable[[Call], Tensor],
     bits: Tensor,
     weight: Tensor,
     threshold: Tensor,
@@ -82,38 +98,41 @@ def _signs(
     *,
     in_channels: int,
     out_channels: int,
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
+    stride: Sequence[int] = _ONE,
+    padding: Sequence[int] = _NONE,
+    dilation: Sequence[int] = _ONE,
     pad_value: int = 0,
     out_groups: int = 1,
-) -> Call:
-    output = Signs(threshold, flip, out_groups)
-    return Call.checked(bits, weight, in_channels, out_channels, stride, padding, dilation, pad_value, output)
+) -> Tensor:
+    forms = (form(threshold), form(flip))
+    steps = (tuple(stride), tuple(padding), tuple(dilation))
+    planned = plan(form(bits), form(weight), in_channels, out_channels, steps, pad_value, forms, out_groups or -1)
+    return carry_out(Call(planned, bits, weight, Signs(threshold, flip)))
 
 
 def _run(call: Call) -> Tensor:
     return chosen(call).convolve(call)
 
 
-def _fake(call: Call) -> Tensor:
-    if isinstance(call.output, Reals):
-        empty = call.bits.new_empty(call.shape, dtype=torch.float32)
-        return empty.to(memory_format=torch.channels_last)
-    images, channels, rows, columns = call.shape
-    groups = call.output.groups
-    return call.bits.new_empty((images, rows, columns, groups, word_count(channels // groups)))
+def _pretend(call: Call) -> Tensor:
+    plan, bits = call.plan, call.bits
+    if plan.out_groups:
+        return bits.new_empty(plan.bits_shape)
+    return torch.empty(plan.shape, device=bits.device, memory_format=torch.channels_last)
 
 
-for _name, _ask in (("binary_conv2d", _reals), ("binary_conv2d_signs", _signs)):
-    _LIBRARY.impl(_name, lambda *given, ask=_ask, **named: _run(ask(*given, **named)), "CompositeExplicitAutograd")
-    torch.library.register_fake(
-        f"densebnn::{_name}", lambda *given, ask=_ask, **named: _fake(ask(*given, **named)), lib=_LIBRARY
-    )
-_LIBRARY.impl("pack_signs", _pack_signs, "CompositeExplicitAutograd")
-torch.library.register_fake("densebnn::pack_signs", _fake_pack_signs, lib=_LIBRARY)
-_LIBRARY.impl("sign_sums", _sign_sums, "CompositeExplicitAutograd")
-torch.library.register_fake("densebnn::sign_sums", _fake_sign_sums, lib=_LIBRARY)
+for _name, _real, _fake in (
+    ("pack_signs", _pack_signs, _fake_pack_signs),
+    ("sign_sums", _sign_sums, _fake_sign_sums),
+    ("binary_conv2d", partial(_binary_conv2d, known_conv, _run), partial(_binary_conv2d, plan_conv, _pretend)),
+    (
+        "binary_conv2d_signs",
+        partial(_binary_conv2d_signs, known_conv, _run),
+        partial(_binary_conv2d_signs, plan_conv, _pretend),
+    ),
+):
+    _LIBRARY.impl(_name, _real, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"densebnn::{_name}", _fake, lib=_LIBRARY)
 
 pack_signs = torch.ops.densebnn.pack_signs
 """Bits (x >= threshold) xor flip of real numbers (N, C, H, W), in either memory format: int32 (N, H, W, groups, words).

@@ -9,7 +9,7 @@ from llvmlite import ir
 
 from densebnn.deploy.kernels.ir import F32, I1, I8, I32, Kernel, Value, Variable, vector
 
-__all__ = ["PACK", "SUM", "UNPACK", "write_pack_pixels", "write_pack_planes", "write_sums", "write_unpack"]
+__all__ = ["PACK", "READ", "write_pack_pixels", "write_pack_planes", "write_sums", "write_unpack"]
 
 _LANES = 32
 _WORD = 4
@@ -18,7 +18,6 @@ _CHUNK = 32
 """Pixels in a unit of work."""
 
 PACK = (
-    "counter",
     "input",
     "threshold",  # float32 of each channel, or 0 for a threshold of 0
     "flip",  # a byte of each channel, or 0 for none
@@ -29,8 +28,7 @@ PACK = (
     "group_channels",
     "words",  # of a group
 )
-UNPACK = ("counter", "input", "output", "pixels", "groups", "group_channels", "words")
-SUM = ("counter", "input", "output", "images", "pixels", "groups", "group_channels", "words")
+READ = ("input", "output", "images", "pixels", "groups", "group_channels", "words")
 
 
 def write_pack_pixels(module: ir.Module, name: str) -> None:
@@ -59,7 +57,7 @@ def write_pack_planes(module: ir.Module, name: str) -> None:
     channels = kernel["groups"] * kernel["group_channels"]
     scratch = kernel.scratch(_WORDS)
     with kernel.repeat() as leave:
-        unit = kernel.take(kernel["counter"])
+        unit = kernel.take()
         leave(unit.compare(">=", kernel["images"] * per_image))
         image, start = unit // per_image, unit % per_image * _CHUNK
         count = (kernel["pixels"] - start).at_most(_CHUNK)
@@ -82,9 +80,10 @@ def write_pack_planes(module: ir.Module, name: str) -> None:
 
 def write_unpack(module: ir.Module, name: str) -> None:
     """Add the kernel that writes a byte for each sign, 2 for +1 and 0 for -1, channels last."""
-    kernel = Kernel(module, name, UNPACK)
+    kernel = Kernel(module, name, READ)
     channels = kernel["groups"] * kernel["group_channels"]
-    with _chunks(kernel, kernel["pixels"]) as (start, stop), _words(kernel) as (word, channel, mask):
+    pixels = kernel["images"] * kernel["pixels"]
+    with _chunks(kernel, pixels) as (start, stop), _words(kernel) as (word, channel, mask):
         with kernel.loop(start, stop) as pixel:
             bits = kernel.load(I32, kernel["input"] + _index(kernel, pixel, word) * _WORD)
             bytes_ = bits.cast(vector(I1, _LANES)).widen(_FLAGS, signed=False) << 1
@@ -94,7 +93,7 @@ def write_unpack(module: ir.Module, name: str) -> None:
 
 def write_sums(module: ir.Module, name: str) -> None:
     """Add the kernel that sums the signs of a pixel's group: float32 (N, groups, H, W)."""
-    kernel = Kernel(module, name, SUM)
+    kernel = Kernel(module, name, READ)
     groups, words = kernel["groups"], kernel["words"]
     with _chunks(kernel, kernel["images"] * kernel["pixels"]) as (start, stop), kernel.loop(start, stop) as pixel:
         image, place = pixel // kernel["pixels"], pixel % kernel["pixels"]
@@ -113,7 +112,7 @@ def write_sums(module: ir.Module, name: str) -> None:
 def _chunks(kernel: Kernel, pixels: Value) -> Iterator[tuple[Value, Value]]:
     """Take units of work until there are none: the first pixel of each, and the one after its last."""
     with kernel.repeat() as leave:
-        start = kernel.take(kernel["counter"]) * _CHUNK
+        start = kernel.take() * _CHUNK
         leave(start.compare(">=", pixels))
         yield start, (start + _CHUNK).at_most(pixels)
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from densebnn.deploy.kernels.backends import BACKENDS, Backend
-from densebnn.deploy.kernels.call import Call, Reals, Signs
 from densebnn.deploy.kernels.layout import pack_bits, unpack_signs, unpack_weight
+from densebnn.deploy.kernels.plan import Call, PackPlan, Signs
 
 __all__ = ["Reference", "finish"]
 
@@ -22,34 +22,36 @@ class Reference(Backend):
 
     def convolve(self, call: Call) -> Tensor:
         """Convolve ±1 with ±1."""
-        _, kernel, stride, padding, dilation = call.geometry
-        x = unpack_signs(call.bits, call.in_channels)
-        if call.pad_value != 0:
-            x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=float(call.pad_value))
+        plan = call.plan
+        _, _, stride, padding, dilation = plan.geometry
+        x = unpack_signs(call.bits, plan.in_channels)
+        if plan.pad_value != 0:
+            x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=float(plan.pad_value))
             padding = (0, 0)
-        weight = unpack_weight(call.weight, call.in_channels, call.out_channels)
-        sums = F.conv2d(x, weight, None, stride, padding, dilation, call.groups)
-        return finish(sums.round_(), call.output)  # some libraries convolve by transforms, which are off by rounding
+        weight = unpack_weight(call.weight, plan.in_channels, plan.shape[1])
+        sums = F.conv2d(x, weight, None, stride, padding, dilation, plan.groups)
+        return finish(call, sums.round_())  # some libraries convolve by transforms, which are off by rounding
 
-    def pack_signs(self, x: Tensor, threshold: Tensor | None, flip: Tensor | None, groups: int) -> Tensor:
+    def pack_signs(self, plan: PackPlan, x: Tensor, threshold: Tensor | None, flip: Tensor | None) -> Tensor:
         """Compare, flip and pack."""
         bits = x >= (0 if threshold is None else threshold.view(-1, 1, 1))
         if flip is not None:
             bits = bits ^ flip.view(-1, 1, 1)
-        return pack_bits(bits.permute(0, 2, 3, 1).unflatten(3, (groups, -1)))
+        return _packed(bits, plan.shape[3])
 
-    def sign_sums(self, bits: Tensor, in_channels: int) -> Tensor:
+    def sign_sums(self, plan: PackPlan, bits: Tensor) -> Tensor:
         """Unpack and sum."""
-        return unpack_signs(bits, in_channels).unflatten(1, (bits.shape[3], -1)).sum(2)
+        return unpack_signs(bits, plan.channels).unflatten(1, (plan.shape[3], -1)).sum(2)
 
 
-def finish(sums: Tensor, output: Reals | Signs) -> Tensor:
+def finish(call: Call, sums: Tensor) -> Tensor:
     """Return what is asked for, given float32 sums (N, C_out, H', W'), whose memory is used."""
+    output = call.output
     if isinstance(output, Signs):
         bits = sums >= output.threshold.view(-1, 1, 1)
         if output.flip is not None:
             bits = bits ^ output.flip.view(-1, 1, 1)
-        return pack_bits(bits.permute(0, 2, 3, 1).unflatten(3, (output.groups, -1)))
+        return _packed(bits, call.plan.out_groups)
     y = sums
     if output.scale is not None:
         y = y.mul_(output.scale.view(-1, 1, 1))
@@ -62,6 +64,10 @@ def finish(sums: Tensor, output: Reals | Signs) -> Tensor:
     if output.offset is not None:
         y = y.add_(output.offset.view(-1, 1, 1))
     return y.contiguous(memory_format=torch.channels_last)
+
+
+def _packed(bits: Tensor, groups: int) -> Tensor:
+    return pack_bits(bits.permute(0, 2, 3, 1).unflatten(3, (groups, -1)))
 
 
 BACKENDS["reference"] = Reference()

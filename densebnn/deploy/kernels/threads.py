@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -10,34 +11,33 @@ from typing import Any
 
 import torch
 
-__all__ = ["run"]
+__all__ = ["Native"]
 
-_KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-def run(address: int, arguments: Sequence[int], threads: int) -> None:
-    """Call the kernel at `address` in `threads` threads, which share its units of work.
+class Native:
+    """A compiled kernel, called with the numbers that it names.
 
     Args:
-        address: of a C function `void (int64 *arguments)`.
-        arguments: all but the first, which is the address of the counter of units.
-        threads: how many.
+        address: of a C function `void (int64 *arguments)` whose first argument counts the units of work that threads
+            have taken.
     """
-    count = len(arguments)
-    block = (ctypes.c_int64 * (count + 2))(0, *arguments, 0)
-    start = ctypes.addressof(block)
-    block[0] = start + 8 * (count + 1)
-    if threads <= 1:
-        _function(address)(start)
-    elif (team := _team()) is not None:
-        team(address, start, threads, 0)
-    else:
-        list(_pool(threads).map(_function(address), [start] * threads))
 
+    def __init__(self, address: int) -> None:
+        self._address = address
+        self._function = _SIGNATURE(address)
 
-@lru_cache(maxsize=None)
-def _function(address: int) -> Any:
-    return _KERNEL(address)
+    def __call__(self, arguments: Sequence[int]) -> None:
+        """Run it in as many threads as torch uses."""
+        block = array("q", (0, *arguments))
+        start, threads = block.buffer_info()[0], torch.get_num_threads()
+        if threads == 1:
+            self._function(start)
+        elif (team := _team()) is not None:
+            team(self._address, start, threads, 0)
+        else:
+            list(_pool(threads).map(self._function, [start] * threads))
 
 
 @lru_cache(maxsize=None)
