@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,10 @@ from densebnn.atomic import jsonable, remove_stale, write_json, write_text, writ
 from densebnn.engine.config_text import first_difference, from_text, read
 from densebnn.registry import UserError
 
-__all__ = ["RunFolder", "load_report"]
+__all__ = ["EVENTS", "RunFolder", "load_report"]
+
+EVENTS = "tensorboard/events.out.tfevents.*"
+"""The files of TensorBoard in a run folder."""
 
 _LOG = logging.getLogger(__name__)
 _LOCK = "run.lock"
@@ -34,6 +37,7 @@ _OURS = (
     "eval-*.json",
     "checkpoints/manifest.json",
     "checkpoints/step-*.pt",
+    EVENTS,
 )
 
 
@@ -44,6 +48,10 @@ class RunFolder:
     a view without the lock, for other processes of the same run and for evaluation: there, what would write does
     nothing, so that a loop need not ask for its rank.
 
+    Attributes:
+        path: the folder.
+        listeners: called with each record once it is in the log.
+
     Example:
         >>> with RunFolder.open("runs/depth", dump(config)) as run:  # doctest: +SKIP
         ...     run.log({"step": 1, "loss": 0.7})
@@ -51,6 +59,7 @@ class RunFolder:
 
     def __init__(self, path: Path, lock: int | None) -> None:
         self.path = path
+        self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
         self._lock = lock
         if lock is not None:
             # A worker forked from this process shares the lock and would hold it for some seconds after a kill -9.
@@ -164,6 +173,8 @@ class RunFolder:
                 data = data[file.write(data) or 0 :]
             if sync:
                 os.fsync(file.fileno())
+        for listener in self.listeners:
+            listener(record)
 
     def truncate_log(self, step: int) -> None:
         """Drop the records after `step` and a torn last line: a resumed run will write those steps again."""

@@ -157,6 +157,8 @@ class RunConfig:
     """Threads of each training process; 0 leaves the choice to torch."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    tensorboard: bool = False
+    """Write the curves of the log for TensorBoard too, to tensorboard/ in the run folder; needs its package."""
 
     def __post_init__(self) -> None:
         not_negative(**{"run.workers": self.workers, "run.threads": self.threads})

@@ -20,6 +20,8 @@ from densebnn.engine.recipe import TrainConfig
 from densebnn.engine.run_folder import RunFolder, load_report
 from densebnn.engine.runtime import Runtime
 from densebnn.engine.sections import RunConfig
+from densebnn.engine.tensorboard import check_tensorboard, mirrored
+from densebnn.engine.waiting import Waiting
 from densebnn.registry import UserError
 from densebnn.weights import fingerprint
 
@@ -50,9 +52,10 @@ def open_run(config: Config, kind: str, data: Data, runtime: Runtime) -> RunFold
     """Open the folder of this run; every rank but the first gets a view that does not write.
 
     Raises:
-        UserError: the folder is in use, or holds something else; or the batches cannot be made of `data`, which is
-            better known before there is a folder.
+        UserError: the folder is in use, or holds something else; or the batches cannot be made of `data`, or a package
+            is missing, which is better known before there is a folder.
     """
+    check_tensorboard(config.run.tensorboard)
     for train in (config.train, *getattr(config, "stages", ())):
         TrainBatches(len(data.train_set), train.batch_size, train.seed, world=runtime.world)
     text = dump(identity(config))
@@ -92,12 +95,18 @@ def with_steps(train: Train, samples: int) -> Train:
 def train_and_evaluate(
     objective: Objective, data: Data, train: TrainConfig, how: RunConfig, run: RunFolder, runtime: Runtime
 ) -> dict[str, Any]:
-    """Train to the end, then return the report: figures on the held-out split, time, and the weights' fingerprint."""
+    """Train to the end, then return the report.
+
+    It holds the figures on the test split, how long it took, which share of the time in the loop was `waiting` for
+    data (both of this process alone: a resumed run counts anew), and the weights' fingerprint.
+    """
     train = with_steps(train, len(data.train_set))
     place = {"workers": how.workers, "rank": runtime.rank, "world": runtime.world}
 
+    loads: list[Waiting[Any]] = []
+
     def batches_from(step: int) -> Any:
-        return train_loader(
+        loader = train_loader(
             data.train_set,
             data.train_transform,
             batch_size=train.batch_size,
@@ -106,6 +115,8 @@ def train_and_evaluate(
             pin_memory=runtime.device.type == "cuda",
             **place,
         )
+        loads.append(Waiting(loader))
+        return loads[-1]
 
     def figures(samples: Any) -> dict[str, Any]:
         share = runtime.share(train.batch_size)
@@ -113,15 +124,16 @@ def train_and_evaluate(
         return evaluate(objective.model, objective.task, loader, runtime)
 
     started = time.monotonic()
-    fit(
-        objective,
-        batches_from,
-        train=train,
-        steps_per_epoch=max(len(data.train_set) // train.batch_size, 1),
-        run=run,
-        runtime=runtime,
-        evaluate=lambda: figures(data.held_out or data.test_set),
-    )
+    with mirrored(run, how.tensorboard):
+        fit(
+            objective,
+            batches_from,
+            train=train,
+            steps_per_epoch=max(len(data.train_set) // train.batch_size, 1),
+            run=run,
+            runtime=runtime,
+            evaluate=lambda: figures(data.held_out or data.test_set),
+        )
     if runtime.main:
         write_diagnostics(run.path / "diagnostics.png", run.records())
     return {
@@ -134,6 +146,7 @@ def train_and_evaluate(
         "steps": train.steps,
         "precision": runtime.resolve_precision(train.precision),
         "seconds": round(time.monotonic() - started, 1),
+        "waiting": round(loads[-1].share, 4),
         "parameters": sum(parameter.numel() for parameter in objective.model.parameters()),
         "weights_sha256": fingerprint(objective.model),
     }

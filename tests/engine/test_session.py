@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,3 +88,22 @@ def test_train_and_evaluate_reports_what_was_done(data, runtime, tmp_path):
     assert (report["train_samples"], report["steps"], report["headline"]) == (10, 3, "top1")
     assert report["parameters"] == 8 * 8 * 3 * 2 + 2
     assert report["weights_sha256"] == fingerprint(model)
+    assert 0 < report["waiting"] < 1
+
+
+def test_curves_for_tensorboard_are_written_on_demand_and_make_no_other_run(data, runtime, tmp_path):
+    pytest.importorskip("tensorboard", reason="the optional package tensorboard is not installed")
+    for wanted in (False, True):
+        setup = config(tmp_path / "run", tensorboard=wanted)
+        objective = Objective(nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 2)), Classification(2))
+        with open_run(setup, "kind", data, runtime) as run:
+            train = replace(setup.train, steps=2 + wanted, checkpoint_every=1)
+            train_and_evaluate(objective, data, train, setup.run, run, runtime)
+            assert (run.path / "tensorboard").exists() == wanted
+
+
+def test_a_missing_package_is_named_before_there_is_a_folder(data, runtime, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install tensorboard"):
+        open_run(config(tmp_path / "run", tensorboard=True), "kind", data, runtime)
+    assert list(tmp_path.iterdir()) == []
