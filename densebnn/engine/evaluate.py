@@ -16,8 +16,17 @@ __all__ = ["evaluate"]
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, task: Task, loader: Iterable[Mapping[str, Tensor]], runtime: Runtime) -> dict[str, Any]:
+def evaluate(
+    model: nn.Module,
+    task: Task,
+    loader: Iterable[Mapping[str, Tensor]],
+    runtime: Runtime,
+    *,
+    detailed: bool = False,
+) -> dict[str, Any]:
     """Return the task's figures on this loader's samples and those of the other processes; the model is left in eval.
+
+    With `detailed`, the figures hold what a report shows beside them, see `densebnn.tasks.split_details`.
 
     Raises:
         UserError: the model predicts NaN or infinite values, or the truth holds impossible labels.
@@ -27,7 +36,7 @@ def evaluate(model: nn.Module, task: Task, loader: Iterable[Mapping[str, Tensor]
         # Training leaves each process with running statistics of its own samples; those of rank 0 are what is saved.
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
-    metrics = task.metrics().to(runtime.device)
+    metrics = (task.detailed_metrics() if detailed else task.metrics()).to(runtime.device)
     for batch in loader:
         batch = {name: tensor.to(runtime.device) for name, tensor in batch.items()}
         metrics.update(model(batch["image"]), batch)

@@ -23,6 +23,7 @@ from densebnn.engine.sections import RunConfig
 from densebnn.engine.tensorboard import check_tensorboard, mirrored
 from densebnn.engine.waiting import Waiting
 from densebnn.registry import UserError
+from densebnn.tasks import split_details
 from densebnn.weights import fingerprint
 
 __all__ = [
@@ -118,10 +119,10 @@ def train_and_evaluate(
         loads.append(Waiting(loader))
         return loads[-1]
 
-    def figures(samples: Any) -> dict[str, Any]:
+    def figures(samples: Any, *, detailed: bool = False) -> dict[str, Any]:
         share = runtime.share(train.batch_size)
         loader = eval_loader(samples, data.eval_transform, batch_size=share, **place)
-        return evaluate(objective.model, objective.task, loader, runtime)
+        return evaluate(objective.model, objective.task, loader, runtime, detailed=detailed)
 
     started = time.monotonic()
     with mirrored(run, how.tensorboard):
@@ -136,10 +137,12 @@ def train_and_evaluate(
         )
     if runtime.main:
         write_diagnostics(run.path / "diagnostics.png", run.records())
+    found, details = split_details(figures(data.test_set, detailed=True), objective.task.name)
     return {
         "task": objective.task.name,
         "headline": objective.task.headline,
-        "figures": figures(data.test_set),
+        "figures": found,
+        **({"details": details} if details else {}),
         **({"held_out": figures(data.held_out)} if data.held_out else {}),
         "train_samples": len(data.train_set),
         "test_samples": len(data.test_set),

@@ -28,9 +28,12 @@ def scalars(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     for key, value in record.items():
         if isinstance(value, Mapping):
             yield from scalars(value, f"{prefix}{key}/")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool) and f"{prefix}{key}" != "step":
-            if math.isfinite(value):
-                yield f"{prefix}{key}", float(value)
+        elif f"{prefix}{key}" != "step" and _is_number(value):
+            yield f"{prefix}{key}", float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @contextmanager

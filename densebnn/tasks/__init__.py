@@ -5,6 +5,7 @@ from densebnn.tasks.classification import Classification, ClassificationMetrics
 from densebnn.tasks.confusion import SegmentationMetrics
 from densebnn.tasks.depth import BoundedDepth, Depth
 from densebnn.tasks.depth_metrics import DepthMetrics
+from densebnn.tasks.details import split_details
 from densebnn.tasks.distillation import (
     attention_matching,
     feature_matching,
@@ -49,4 +50,5 @@ __all__ = [
     "logit_distillation",
     "mixed_distillation",
     "soft_cross_entropy",
+    "split_details",
 ]

@@ -94,6 +94,10 @@ class Task(ABC, Generic[Prediction]):
     def metrics(self) -> TaskMetrics:
         """Return a new, empty metric."""
 
+    def detailed_metrics(self) -> TaskMetrics:
+        """Return a new metric of the same figures that may also tell `details`, as reports show them."""
+        return self.metrics()
+
     def pictures(self, prediction: Prediction, sample: Mapping[str, Tensor]) -> list[Picture]:
         """Return what to show of one sample beside its image: truth, prediction, error; nothing by default.
 

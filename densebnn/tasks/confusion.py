@@ -124,14 +124,20 @@ class SegmentationMetrics(TaskMetrics):
         require_finite(prediction, batch)
         check_labels(labels, self.num_classes, batch, self.ignore_index)
         rows, columns = self.protocol.region(labels.shape[1], labels.shape[2])
+        matrices = []
         # One image at a time: 40 channels of logits at full resolution for a whole batch would be hundreds of
         # megabytes.
         for logits, label in zip(prediction, labels, strict=True):
             predicted = _resized(logits.float(), label.shape).argmax(dim=0)[rows, columns]
             truth = label[rows, columns]
             valid = truth != self.ignore_index
-            self.confusion += confusion_matrix(truth[valid], predicted[valid], self.num_classes)
-        self.images += len(labels)
+            matrices.append(confusion_matrix(truth[valid], predicted[valid], self.num_classes))
+        self._add(matrices, batch)
+
+    def _add(self, matrices: Sequence[Tensor], batch: Mapping[str, Tensor]) -> None:
+        for matrix in matrices:
+            self.confusion += matrix
+        self.images += len(matrices)
 
     def compute(self) -> dict[str, Any]:
         """Return the figures of `confusion_figures` and the number of images."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from densebnn.registry import UserError
 from densebnn.tasks.base import TASKS, DenseTask, check_maps
 from densebnn.tasks.depth_metrics import DepthMetrics
+from densebnn.tasks.details import DetailedDepthMetrics
 from densebnn.tasks.losses import DepthLoss, silog
 from densebnn.tasks.pictures import Picture, depth_pictures
 from densebnn.tasks.protocols import DEPTH_PROTOCOLS, DepthProtocol
@@ -113,6 +114,10 @@ class Depth(DenseTask):
     def metrics(self) -> DepthMetrics:
         """Return a new `DepthMetrics` under the task's protocol."""
         return DepthMetrics(self.protocol)
+
+    def detailed_metrics(self) -> DetailedDepthMetrics:
+        """Return a new metric of the same figures, with each image's and errors by distance."""
+        return DetailedDepthMetrics(self.protocol)
 
     def pictures(self, prediction: Tensor, sample: Mapping[str, Tensor]) -> list[Picture]:
         """Return truth, prediction and error in metres."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,6 +104,11 @@ class DepthMetrics(TaskMetrics):
         Raises:
             UserError: The prediction holds NaN or infinite values.
         """
+        p, g, valid = self._scored(prediction, batch)
+        self._add(p, g, valid, batch)
+
+    def _scored(self, prediction: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return prediction and truth, float64, in the region that counts, and which of its pixels do; (N, H, W)."""
         truth = batch[self.protocol.ground_truth]
         check_maps(prediction, truth, 1, same_size=False)
         require_finite(prediction, batch)
@@ -110,10 +116,10 @@ class DepthMetrics(TaskMetrics):
         if prediction.shape[2:] != truth.shape[1:]:
             prediction = F.interpolate(prediction, size=truth.shape[1:], mode="bilinear", align_corners=False)
         rows, columns = self.protocol.region(truth.shape[1], truth.shape[2])
-        p = self._clamped(prediction[:, 0, rows, columns])
-        g = truth[:, rows, columns].double()
         valid = self._valid(truth[:, rows, columns])  # before .double(): 1e-3 in float32 is a little above 1e-3
+        return self._clamped(prediction[:, 0, rows, columns]), truth[:, rows, columns].double(), valid
 
+    def _add(self, p: Tensor, g: Tensor, valid: Tensor, batch: Mapping[str, Tensor]) -> None:
         sums = error_sums(p, g, valid)
         count = valid.flatten(1).sum(dim=1)
         shifted = torch.where(valid, g - _SHIFT, 0.0).flatten(1)
@@ -124,7 +130,7 @@ class DepthMetrics(TaskMetrics):
         self.images += len(count)
         self.images_without_truth += (count == 0).sum()
 
-    def compute(self) -> dict[str, float | int | None]:
+    def compute(self) -> dict[str, Any]:
         """Return the figures described above."""
         pixels, images, skipped = (int(n) for n in (self.valid_pixels, self.images, self.images_without_truth))
         counts = {"valid_pixels": pixels, "images": images, "images_without_truth": skipped}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from densebnn.registry import UserError
 from densebnn.tasks.base import TASKS, DenseTask, check_labels, check_maps
 from densebnn.tasks.confusion import SegmentationMetrics
+from densebnn.tasks.details import DetailedSegmentationMetrics
 from densebnn.tasks.losses import cross_entropy
 from densebnn.tasks.pictures import Picture, label_pictures
 from densebnn.tasks.protocols import SEGMENTATION_PROTOCOLS, Protocol
@@ -68,6 +69,10 @@ class Segmentation(DenseTask):
     def metrics(self) -> SegmentationMetrics:
         """Return a new `SegmentationMetrics` under the task's protocol."""
         return SegmentationMetrics(self.out_channels, self.ignore_index, self.class_names, self.protocol)
+
+    def detailed_metrics(self) -> DetailedSegmentationMetrics:
+        """Return a new metric of the same figures, with each image's and the confusion matrix."""
+        return DetailedSegmentationMetrics(self.out_channels, self.ignore_index, self.class_names, self.protocol)
 
     def pictures(self, prediction: Tensor, sample: Mapping[str, Tensor]) -> list[Picture]:
         """Return true classes, predicted classes and where they differ."""

@@ -47,6 +47,14 @@ def test_every_task_keeps_the_contract(name):
     assert all(reduction is not None for reduction in metric._reductions.values())
 
 
+def flat(value, key=""):
+    """A nested value as {path: number}, NaN for None; class names here are numbers."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        return {key: float("nan" if value is None else value)}
+    return {path: leaf for name, part in items for path, leaf in flat(part, f"{key}/{name}").items()}
+
+
 def test_two_processes_give_the_figures_of_one(tmp_path):
     command = [sys.executable, str(SCRIPT), str(tmp_path / "store")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -65,6 +73,8 @@ def test_two_processes_give_the_figures_of_one(tmp_path):
         assert alone["depth"]["rmse"] is not None
         for name, figures in alone.items():
             assert together[name].pop("per_class_iou", None) == figures.pop("per_class_iou", None)
+            expected = pytest.approx(flat(figures.pop("details", {})), rel=1e-12, nan_ok=True)
+            assert flat(together[name].pop("details", {})) == expected
             assert together[name] == pytest.approx(figures, rel=1e-12), name
 
 

@@ -20,12 +20,13 @@ def evaluate(rank, world, images):
         "raw_depth": depth,
         "label": torch.randint(0, 6, (images, 24, 32), generator=generator),
         "target": torch.randint(0, 8, (images,), generator=generator),
+        "index": torch.arange(images) + 7,
     }
     results = {}
     for task in (Depth(protocol=DEPTH_PROTOCOLS["eigen"]), Segmentation(6), Classification(8)):
         shape = (images, 8) if task.name == "classification" else (images, task.out_channels, 24, 32)
         prediction = task.head()(torch.randn(shape, generator=generator))
-        metric = task.metrics()
+        metric = task.detailed_metrics()
         for i in range(rank, images, world):
             metric.update(prediction[i : i + 1], {name: field[i : i + 1] for name, field in batch.items()})
         results[task.name] = metric.compute()
