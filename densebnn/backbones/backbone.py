@@ -8,9 +8,12 @@ from torch import Tensor, nn
 
 from densebnn.backbones.shortcuts import Shortcut
 from densebnn.binary import Method, Variant, create_method
+from densebnn.names import default_name
 from densebnn.registry import Registry, UserError
 
 __all__ = ["BACKBONES", "Backbone", "create_backbone"]
+
+_USUAL = default_name("method")
 
 
 class Backbone(nn.Module):
@@ -133,7 +136,7 @@ BACKBONES: Registry[Callable[..., Backbone]] = Registry("backbone")
 def create_backbone(
     name: str,
     *,
-    method: str | Method = "reactnet",
+    method: str | Method = _USUAL,
     variant: Variant = "as_paper",
     num_classes: int = 1000,
     in_channels: int = 3,

@@ -1,7 +1,7 @@
 """Binary backbones as encoders of segmentation_models_pytorch.
 
 Importing `densebnn.dense` registers every backbone with every method under the name `bnn-<backbone>-<method>`, for
-anybody's own `smp.Unet("bnn-resnet18-reactnet", encoder_weights=None)`.
+anybody's own `smp.Unet(name, encoder_weights=None)`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from densebnn.backbones import load_backbone_weights, load_released, rehearse
 from densebnn.binary import Variant
 from densebnn.dense.encoder import encoder_name, levels_of
 from densebnn.dense.multitask import several_tasks
+from densebnn.names import default_name
 from densebnn.registry import UserError, nearest
 
 __all__ = ["DECODERS", "DensePredictor", "find_decoder"]
@@ -74,8 +75,8 @@ class DensePredictor(nn.Module):
     def __init__(
         self,
         *,
-        backbone: str = "resnet18",
-        method: str = "reactnet",
+        backbone: str = default_name("backbone"),
+        method: str = default_name("method"),
         variant: Variant = "as_paper",
         decoder: str = "Linknet",
         out_channels: int | Mapping[str, int] = 1,

@@ -13,6 +13,7 @@ import dataclasses
 import inspect
 import itertools
 import math
+import re
 import textwrap
 import types
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from densebnn.names import known_names
 from densebnn.registry import UserError
 
 __all__ = ["Option", "build", "find_option", "fits", "holds_sections", "known_keys", "options_of", "spell"]
@@ -37,7 +39,7 @@ class Option:
     default: Any
     """Its default; `dataclasses.MISSING` if it is required."""
     help: str
-    """The string literal that stands under the field."""
+    """The string literal that stands under the field, with all names of a kind for `{kind}`."""
     section: str
     """Dotted key of the dataclass it belongs to, empty for the outermost."""
     section_help: str
@@ -126,8 +128,18 @@ def _field_docs(config_class: type) -> dict[str, str]:
                     and isinstance(text, ast.Expr)
                     and isinstance(text.value, ast.Constant)
                 ):
-                    docs[field.target.id] = " ".join(str(text.value.value).split())  # type: ignore[union-attr]
+                    docs[field.target.id] = _named(" ".join(str(text.value.value).split()))  # type: ignore[union-attr]
     return docs
+
+
+def _named(text: str) -> str:
+    """Return the text with the names of a kind (see `densebnn.names`) wherever it stands in braces."""
+
+    def names(kind: re.Match[str]) -> str:
+        *others, last = known_names(kind[1])
+        return f"{', '.join(others)} or {last}" if others else last
+
+    return re.sub(r"\{(\w+)\}", names, text)
 
 
 def _check_dialect(hint: Any, key: str) -> None:

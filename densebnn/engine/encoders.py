@@ -8,7 +8,8 @@ from pathlib import Path
 from densebnn.backbones import BACKBONES, find_family, find_weights
 from densebnn.binary import METHODS
 from densebnn.dense import DensePredictor
-from densebnn.engine.sections import PRETRAINED, EncoderConfig
+from densebnn.engine.sections import EncoderConfig
+from densebnn.names import default_name
 from densebnn.registry import UserError
 
 __all__ = ["check_encoder", "load_encoder", "resolved"]
@@ -60,7 +61,7 @@ def load_encoder(model: DensePredictor, encoder: EncoderConfig) -> None:
 def _weights_file(encoder: EncoderConfig) -> Path:
     if encoder.family is None:
         return find_weights(encoder.weights)
-    if encoder.weights == PRETRAINED:
+    if encoder.weights == default_name("weights"):
         raise UserError(f"--encoder.family {encoder.family} needs the released file: give it with --encoder.weights")
     path = Path(encoder.weights)
     if not path.is_file():

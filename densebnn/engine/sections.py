@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from densebnn.engine.recipe import not_negative, positive
+from densebnn.names import default_name
 from densebnn.registry import UserError
 
 __all__ = [
-    "PRETRAINED",
     "ClassificationDataConfig",
     "ContrastiveConfig",
     "DecoderConfig",
@@ -21,21 +21,15 @@ __all__ = [
     "TermConfig",
 ]
 
-PRETRAINED = "resnet18-reactnet-rooms"
-"""The weights that come with the package."""
-
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """The binary backbone."""
 
-    backbone: str = "resnet18"
-    """Backbone: resnet18, resnet34, resnet20, resnet18_cifar, resnet18_tf, vgg_small, alexnet, dorefa_alexnet,
-    reactnet_a, real2binary_resnet18, real2binary_resnet18_tf, bnext_t, bnext_s, bnext_m, bnext_l or
-    bimatting_encoder."""
-    method: str = "reactnet"
-    """Binarization method: bnn, xnor, xnor_plus_plus, dorefa, bireal, irnet, rbnn, reactnet, real2binary, recu,
-    recu_two_stage, siman, adabin, ovsw, dybnn, insta_bnn, e2fif, bimatting, bnext or fda_bnn (docs/methods.md)."""
+    backbone: str = default_name("backbone")
+    """Backbone: {backbone}."""
+    method: str = default_name("method")
+    """Binarization method: {method} (docs/methods.md)."""
     variant: Literal["as_paper", "as_released"] = "as_paper"
     """Follow the method's paper or its release where the two differ."""
 
@@ -44,7 +38,7 @@ class NetworkConfig:
 class EncoderConfig(NetworkConfig):
     """The binary backbone under the decoder."""
 
-    weights: str = PRETRAINED
+    weights: str = default_name("weights")
     """Pretrained weights: the name of some that come with the package, a .safetensors file, none, or with family a
     released file."""
     family: str | None = None

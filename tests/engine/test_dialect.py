@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from densebnn.engine.dialect import build, find_option, fits, holds_sections, known_keys, options_of, spell
+from densebnn.names import known_names
 from densebnn.registry import UserError
 
 
@@ -52,6 +53,18 @@ def test_options_hold_defaults_and_attribute_docstrings_of_all_levels():
     assert options["name"].help == ""
     assert options["rate"].help == "How fast."
     assert (options["inner.size"].section, options["inner.size"].section_help) == ("inner", "Inner things.")
+
+
+def test_a_help_says_the_names_of_a_kind_for_its_word_in_braces():
+    @dataclasses.dataclass(frozen=True)
+    class Named:
+        method: str = "x"
+        """Either {method}, or
+        {weights}."""
+
+    *others, last = known_names("method")
+    expected = f"Either {', '.join(others)} or {last}, or {known_names('weights')[0]}."
+    assert options_of(Named)["method"].help == expected
 
 
 @pytest.mark.parametrize("hint", [Callable[[int], int], Any, type, dict[str, int], "Path | Callable[..., Any]"])
