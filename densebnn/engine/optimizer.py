@@ -58,6 +58,7 @@ def learning_rate(step: int, train: TrainConfig, steps_per_epoch: int = 1) -> fl
     - `cosine`: half a cosine to zero.
     - `linear`: a line to zero.
     - `multistep`: times `gamma` after each milestone, in epochs if the run is counted in these, else in steps.
+    - `exponential`: times `gamma` after each epoch, or step.
     - `constant`.
     - `linear_idle_end`: lr · (1 - (e + 1) / E) in epoch e of E, so that the last epoch runs at zero and only batch norm
       still moves: what a scheduler does that is asked before an epoch instead of after it.
@@ -73,7 +74,16 @@ def _share(step: int, warmup: int, train: TrainConfig) -> float:
 
 
 def _multistep(step: int, warmup: int, train: TrainConfig, steps_per_epoch: int) -> float:
-    return train.gamma ** bisect_right(train.milestones, step // steps_per_epoch if train.epochs else step)
+    return train.gamma ** bisect_right(train.milestones, _turn(step, train, steps_per_epoch))
+
+
+def _exponential(step: int, warmup: int, train: TrainConfig, steps_per_epoch: int) -> float:
+    return train.gamma ** _turn(step, train, steps_per_epoch)
+
+
+def _turn(step: int, train: TrainConfig, steps_per_epoch: int) -> int:
+    """Return the epoch of a run that is counted in these, else the step."""
+    return step // steps_per_epoch if train.epochs else step
 
 
 def _linear_idle_end(step: int, warmup: int, train: TrainConfig, steps_per_epoch: int) -> float:
@@ -84,6 +94,7 @@ _FALLS: dict[str, Callable[[int, int, TrainConfig, int], float]] = {
     "cosine": lambda step, warmup, train, _: 0.5 * (1 + math.cos(math.pi * _share(step, warmup, train))),
     "linear": lambda step, warmup, train, _: 1 - _share(step, warmup, train),
     "multistep": _multistep,
+    "exponential": _exponential,
     "constant": lambda step, warmup, train, _: 1.0,
     "linear_idle_end": _linear_idle_end,
 }

@@ -53,14 +53,14 @@ class TrainConfig:
     """Decay of other roles, or another one of these: [[latent, 1e-5], ...]."""
     rates: tuple[tuple[Role, float], ...] = ()
     """Factors on the learning rate of roles: [[threshold, 0.1], ...]."""
-    schedule: Literal["cosine", "linear", "multistep", "constant", "linear_idle_end"] = "cosine"
+    schedule: Literal["cosine", "linear", "multistep", "exponential", "constant", "linear_idle_end"] = "cosine"
     """Fall of the learning rate; linear_idle_end falls once an epoch and leaves none for the last one."""
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises."""
     milestones: tuple[int, ...] = ()
     """Epochs (steps, without epochs) after which multistep multiplies the learning rate by gamma."""
     gamma: float = 0.1
-    """Factor of multistep."""
+    """Factor of multistep, and of exponential at the end of each epoch (step, without epochs)."""
     clip: float = 0.0
     """Largest norm of the gradient; 0 for no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -132,6 +132,14 @@ def test_milestones_count_epochs_or_else_steps():
     assert [learning_rate(step, train, 5) for step in range(6)] == pytest.approx([1, 0.1, 0.1, 0.01, 0.01, 0.01])
 
 
+def test_an_exponential_fall_counts_epochs_or_else_steps():
+    train = TrainConfig(epochs=4, steps=20, lr=2.0, warmup=0, schedule="exponential", gamma=0.5)
+    rates = [learning_rate(step, train, steps_per_epoch=5) for step in range(20)]
+    assert rates == [2.0] * 5 + [1.0] * 5 + [0.5] * 5 + [0.25] * 5
+    train = TrainConfig(steps=4, lr=1.0, warmup=0, schedule="exponential")
+    assert [learning_rate(step, train, 5) for step in range(4)] == pytest.approx([1, 0.1, 0.01, 0.001])
+
+
 def test_the_idle_end_falls_once_an_epoch_and_leaves_the_last_one_at_zero():
     train = TrainConfig(steps=20, lr=1.0, warmup=0, schedule="linear_idle_end")
     rates = [learning_rate(step, train, steps_per_epoch=5) for step in range(20)]
