@@ -1,6 +1,7 @@
-"""Write docs/methods.md: `python docs/write_methods.py`; `--accuracies TABLE.json` takes in a new table of accuracies.
+"""Write docs/methods.md: `python docs/write_methods.py`; `--accuracies TABLE.json` takes in rows of accuracies.
 
-What it says comes from the methods' own cards, from counting ResNet-18, and from docs/fashion_mnist_methods.json.
+What it says comes from the methods' own cards, from counting ResNet-18, from configs/, and from
+docs/fashion_mnist_methods.json, in which new rows take the place of old ones of the same name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,15 @@ from densebnn.binary import METHODS, BinaryConv2d, summary
 
 PAGE = Path(__file__).with_name("methods.md")
 ACCURACIES = Path(__file__).with_name("fashion_mnist_methods.json")
+CONFIGS = Path(__file__).parents[1] / "configs"
+NO_RECIPE = {
+    "bimatting": "of video matting alone, in four stages with losses of matting; of the encoder, none known to us",
+    "dybnn": "none known to us",
+    "e2fif": "of super-resolution alone: Adam, 2e-4 halved at epoch 200 of 300, batches of 16, L1 loss",
+    "insta_bnn": "none known to us",
+    "xnor_plus_plus": "none known to us",
+}
+"""What is to be said of a method's published training that is not in configs/."""
 
 
 def card(name: str) -> str:
@@ -56,6 +66,16 @@ def counted(name: str) -> tuple[str, str, str]:
     return f"{found.bops:,}", f"{found.flops:,}", f"{found.bytes:,}"
 
 
+def recipe(name: str) -> str:
+    """Return for which data sets and backbones configs/ has the published training of a method, or why not."""
+    found = []
+    for folder in ("cifar", "imagenet"):
+        files = sorted((CONFIGS / folder).glob(f"{name}-*.yaml"))
+        if files:
+            found.append(f"`configs/{folder}/`: {', '.join(file.stem.removeprefix(f'{name}-') for file in files)}")
+    return "; ".join(found) or NO_RECIPE[name]
+
+
 def accuracies(data: dict[str, Any]) -> list[str]:
     """Return the lines of the table of accuracies."""
     rows = {row["row"]: row for row in data["rows"]}
@@ -88,6 +108,11 @@ def page() -> str:
     for name in METHODS:
         row = (f"[{name}](#{name})", paper(name), variants(name), inference(name), *counted(name))
         lines.append(f"| {' | '.join(row)} |")
+    lines += ["", "## Published training", ""]
+    lines += [
+        "`python tools/pretrain_cls.py --config configs/SET/METHOD-BACKBONE.yaml`; each file says where it differs."
+    ]
+    lines += ["", "| method | recipe |", "|---|---|", *(f"| {name} | {recipe(name)} |" for name in METHODS)]
     if ACCURACIES.is_file():
         data = json.loads(ACCURACIES.read_text(encoding="utf-8"))
         lines += ["", "## On Fashion-MNIST", "", *data["about"], "", *accuracies(data)]
@@ -97,20 +122,19 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def take_in(table: dict[str, Any]) -> None:
+    """Put the rows of a table of runs into the accuracies."""
+    keep = ("row", "seeds", "mean", "spread", "difference", "seconds")
+    old = json.loads(ACCURACIES.read_text(encoding="utf-8"))
+    rows = {row["row"]: row for row in old["rows"]}
+    rows |= {row["row"]: {key: row[key] for key in keep} for row in table["rows"]}
+    write_json(ACCURACIES, {"about": old["about"], "rows": list(rows.values())})
+
+
 def main(argv: list[str]) -> None:
     """Take in accuracies if there are any, and write the page."""
     if argv[:1] == ["--accuracies"]:
-        data = json.loads(Path(argv[1]).read_text(encoding="utf-8"))
-        about = [
-            "Top-1 in per cent on the test set, mean and standard deviation over seeds; `resnet20`, 200 steps of 64",
-            "images of 20x20: `python tools/ablate.py --config configs/fashion_mnist/methods.yaml`. The twin is the",
-            "same network with latent weights, and with tanh in place of the signs of activations. So short a training",
-            "compares how fast they learn, not how far they get: the slowest three have a hardtanh behind each skip,",
-            "and a skip around every convolution.",
-        ]
-        keep = ("row", "seeds", "mean", "spread", "difference", "seconds")
-        rows = [{key: row[key] for key in keep} for row in data["rows"]]
-        write_json(ACCURACIES, {"about": about, "rows": rows})
+        take_in(json.loads(Path(argv[1]).read_text(encoding="utf-8")))
     write_text(PAGE, page())
 
 

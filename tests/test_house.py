@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import runpy
@@ -157,6 +158,23 @@ def test_the_page_of_methods_has_the_card_of_each():
     text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     cards = {name: inspect.cleandoc(make.__doc__) for name, make in METHODS.items()}
     assert [name for name, card in cards.items() if f"### {name}\n\n{card}\n" not in text] == []
+
+
+def test_every_method_has_its_recipe_its_row_of_accuracies_and_the_page_says_so():
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    write = runpy.run_path(str(ROOT / "docs" / "write_methods.py"))
+    assert [name for name in METHODS if f"| {name} | {write['recipe'](name)} |\n" not in text] == []
+    assert [name for name in write["NO_RECIPE"] if "configs/" in write["recipe"](name)] == []
+    recipes = [path for folder in ("cifar", "imagenet") for path in (ROOT / "configs" / folder).glob("*-*.yaml")]
+    odd = {path for path in recipes if f"method: {path.stem.partition('-')[0]}\n" not in path.read_text()}
+    assert odd == set()
+    measured = json.loads(write["ACCURACIES"].read_text(encoding="utf-8"))
+    assert [name for name in METHODS if f"\n| {name} | " not in text.partition("## On Fashion-MNIST")[2]] == []
+    assert {row["row"].removesuffix(" (real)") for row in measured["rows"]} == set(METHODS)
+    table, _ = parse(
+        AblateConfig, ["--config", str(ROOT / "configs/fashion_mnist/methods.yaml")], prog="", description=""
+    )
+    assert {row.name for row in table.rows} == {row["row"] for row in measured["rows"]}
 
 
 def modules_with_examples():

@@ -104,7 +104,8 @@ def fda_bnn(variant: Variant) -> Method:
     Both variants are the same. The release (for MindSpore) can only evaluate a ResNet-20; it has a ReLU before the last
     pooling, which is not here. Not in the paper: w, the cut at ±1, along which dimension activations are vectors, and
     that α begins at 0.1 and falls over half a cosine; these follow a public re-implementation in the benchmark BiBench.
-    The paper builds ResNet-18 on Bi-Real Net, whose scale is that of each filter; here it is the layer's everywhere.
+    The paper builds ResNet-18 on Bi-Real Net, whose scale is that of each filter; here it is the layer's everywhere. Of
+    its training on ImageNet it says Adam, 0.001 and no weight decay, but neither length nor batch size.
     """
     return Method(
         name="fda_bnn",
