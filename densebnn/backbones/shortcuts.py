@@ -130,25 +130,28 @@ class Pool(Shortcut):
 
     Repeating is what parallel branches with an identity each come to (ReActNet, ECCV 2020: twice the channels;
     BiMatting, NeurIPS 2023: up to four times); averaging the two halves is BiMatting's skip to half the channels.
+    Where the one width is no multiple of the other, the last copy is cut short, the last part filled up with zeros.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, method: Method) -> None:
         super().__init__()
-        if out_channels % in_channels and in_channels % out_channels:
-            raise ValueError(f"a parameter-free skip from {in_channels} to {out_channels} channels: no multiple")
-        self.pool = _pooling(stride)
-        self.copies, self.parts = max(out_channels // in_channels, 1), max(in_channels // out_channels, 1)
+        self.pool = _pooling(stride) if stride > 1 else nn.Identity()
+        self.channels = out_channels
+        self.copies, self.parts = -(-out_channels // in_channels), -(-in_channels // out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool, repeat or average channels."""
         x = self.pool(x)
         if self.copies > 1:
-            return x.repeat(1, self.copies, 1, 1)
-        return x if self.parts == 1 else x.unflatten(1, (self.parts, -1)).mean(1)
+            return x.repeat(1, self.copies, 1, 1)[:, : self.channels]
+        if self.parts > 1:
+            x = F.pad(x, (0, 0, 0, 0, 0, self.parts * self.channels - x.shape[1]))
+            return x.unflatten(1, (self.parts, self.channels)).mean(1)
+        return x
 
     def remove_stride(self) -> None:
         """Keep the resolution from now on."""
-        self.pool.kernel_size = self.pool.stride = 1
+        self.pool = nn.Identity()
 
 
 def _missing_channels(in_channels: int, out_channels: int) -> tuple[int, int]:

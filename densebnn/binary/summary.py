@@ -86,6 +86,11 @@ class Summary:
         return sum(layer.macs for layer in self.layers if not layer.binary)
 
     @property
+    def binary_share(self) -> float:
+        """Share of the multiply-adds whose weight and input are both binary, BOPs / (BOPs + FLOPs)."""
+        return self.bops / (self.bops + self.flops) if self.bops else 0.0
+
+    @property
     def ops(self) -> float:
         """BOPs / 64 + FLOPs, the measure since Bi-Real Net (Liu et al., ECCV 2018)."""
         return self.bops / 64 + self.flops
@@ -118,7 +123,10 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values: `input_size`, `totals` and `layers`."""
-        totals = ("bops", "flops", "ops", "binarization", "parameters", "binary_parameters", "real_parameters", "bytes")
+        totals = (
+            *("bops", "flops", "binary_share", "ops", "binarization"),
+            *("parameters", "binary_parameters", "real_parameters", "bytes"),
+        )
         return {
             "input_size": self.input_size,
             "totals": {name: getattr(self, name) for name in (*totals, "verdict")},
@@ -148,6 +156,7 @@ class Summary:
             "input": f"{channels} x {height} x {width}",
             "BOPs": f"{self.bops:,}",
             "FLOPs": f"{self.flops:,}",
+            "MACs": f"{self.bops + self.flops:,} = BOPs + FLOPs, {self.binary_share:.2%} of them binary",
             "OPs": f"{self.ops:,.0f} = BOPs / 64 + FLOPs, {self.binarization:.2%} of them binary",
             "parameters": f"{self.binary_parameters:,} of 1 bit, {self.real_parameters:,} of 32 bits",
             "size": f"{self.bytes:,} bytes ({4 * self.parameters / max(self.bytes, 1):.1f} times smaller than float32)",

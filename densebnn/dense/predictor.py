@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
 from densebnn.backbones import load_backbone_weights, load_released, rehearse
 from densebnn.binary import Variant
-from densebnn.dense.encoder import encoder_name, levels_of
+from densebnn.dense.decoders import DECODERS, DecoderSpec, create_network
 from densebnn.dense.multitask import several_tasks
 from densebnn.names import default_name
-from densebnn.registry import UserError, nearest
 
-__all__ = ["DECODERS", "DensePredictor", "find_decoder"]
-
-DECODERS = {
-    name.lower(): decoder.__name__
-    for name, decoder in smp.MODEL_ARCHITECTURES_MAPPING.items()
-    if decoder is not smp.DPT  # it takes vision transformers only
-}
-"""Decoder names, by their lower-case spelling."""
-
-
-def find_decoder(name: str) -> str:
-    """Return the key of `DECODERS` for a decoder's name in any case; raises UserError for an unknown one."""
-    if name.lower() in DECODERS:
-        return name.lower()
-    known = ", ".join(DECODERS.values())
-    if name.lower() == "dpt":
-        raise UserError(f"decoder 'DPT' takes vision transformers only; choose one of {known}")
-    raise UserError(f"unknown decoder {name!r}{nearest(name.lower(), DECODERS)}; known: {known}")
-
-
-def _fitting(decoder: str, levels: int) -> dict[str, Any]:
-    """Return what a decoder has to be told about an encoder of fewer levels than it takes by default."""
-    defaults = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[decoder]).parameters
-    if levels >= defaults["encoder_depth"].default:
-        return {}
-    fitting: dict[str, Any] = {"encoder_depth": levels}
-    if "decoder_channels" in defaults and isinstance(widths := defaults["decoder_channels"].default, (tuple, list)):
-        fitting["decoder_channels"] = tuple(widths[-levels:])
-    if decoder in ("fpn", "pspnet"):  # their last upsampling counts on the default depth, that of the others does not
-        fitting["upsampling"] = max(defaults["upsampling"].default >> (defaults["encoder_depth"].default - levels), 1)
-    return fitting
-
-
-def _smp_model(decoder: str, encoder: str, fitting: Mapping[str, Any], classes: int) -> Any:
-    return smp.create_model(decoder, encoder, encoder_weights=None, classes=classes, **fitting)
+__all__ = ["DensePredictor"]
 
 
 class DensePredictor(nn.Module):
@@ -62,7 +25,7 @@ class DensePredictor(nn.Module):
         backbone: a key of `densebnn.backbones.BACKBONES`.
         method: a key of `densebnn.binary.METHODS`.
         variant: of the method.
-        decoder: a key of `DECODERS`, in any case.
+        decoder: a key of `DECODERS`, in any case, for a real-valued one; or a `DecoderSpec`.
         out_channels: channels of the raw map that `head` receives; for several tasks, of each under its name.
         head: maps the raw map (N, out_channels, H, W) to the prediction: metres, or logits as they are. For several
             tasks, it maps a dictionary of raw maps to one of predictions.
@@ -78,25 +41,20 @@ class DensePredictor(nn.Module):
         backbone: str = default_name("backbone"),
         method: str = default_name("method"),
         variant: Variant = "as_paper",
-        decoder: str = "Linknet",
+        decoder: str | DecoderSpec = "Linknet",
         out_channels: int | Mapping[str, int] = 1,
         head: nn.Module | None = None,
         shared: bool = False,
     ) -> None:
         super().__init__()
-        key = find_decoder(decoder)
-        encoder = encoder_name(backbone, method, variant)
-        fitting = _fitting(key, levels_of(backbone))
-        try:
-            build = partial(_smp_model, key, encoder, fitting)
-            self.network: Any
-            if isinstance(out_channels, int):
-                self.network = build(out_channels)
-            else:
-                self.network = several_tasks(build, out_channels, shared=shared)
-        except ValueError as error:
-            raise UserError(f"decoder {DECODERS[key]} cannot take backbone {backbone!r}: {error}") from error
-        self.decoder_name = DECODERS[key]
+        spec = DecoderSpec(decoder) if isinstance(decoder, str) else decoder
+        self.decoder_name = DECODERS[spec.key]
+        build = partial(create_network, spec, backbone, method, variant)
+        self.network: Any
+        if isinstance(out_channels, int):
+            self.network = build(out_channels)
+        else:
+            self.network = several_tasks(build, out_channels, shared=shared)
         self.head = head if head is not None else nn.Identity()
 
     def forward(self, image: Tensor) -> Any:

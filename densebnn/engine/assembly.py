@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from densebnn.binary import set_modes
 from densebnn.data import NYUDv2
 from densebnn.data.rooms import sample_rooms
-from densebnn.dense import DensePredictor, find_decoder
+from densebnn.dense import DECODERS, DecoderSpec, DensePredictor
 from densebnn.engine.config import FinetuneConfig
 from densebnn.engine.encoders import check_encoder, resolved
-from densebnn.engine.sections import DenseDataConfig
+from densebnn.engine.sections import DecoderConfig, DenseDataConfig
 from densebnn.engine.terms import check_terms
 from densebnn.registry import UserError
 from densebnn.tasks import (
@@ -25,7 +26,15 @@ from densebnn.tasks import (
     dense_parts,
 )
 
-__all__ = ["build_predictor", "build_task", "build_weighting", "check_names", "describe_protocol", "open_frames"]
+__all__ = [
+    "build_predictor",
+    "build_task",
+    "build_weighting",
+    "check_names",
+    "decoder_spec",
+    "describe_protocol",
+    "open_frames",
+]
 
 
 def check_names(config: FinetuneConfig) -> None:
@@ -36,8 +45,13 @@ def check_names(config: FinetuneConfig) -> None:
         DEPTH_LOSSES[config.depth.loss],
         DEPTH_PROTOCOLS[config.depth.protocol],
         SEGMENTATION_PROTOCOLS[config.segmentation.protocol],
+        DECODERS[decoder_spec(config.decoder).key],
     )
-    find_decoder(config.decoder.name)
+
+
+def decoder_spec(decoder: DecoderConfig) -> DecoderSpec:
+    """Return the decoder that a configuration asks for."""
+    return DecoderSpec(decoder.name, decoder.method, decoder.variant, decoder.depth, decoder.output_stride)
 
 
 def open_frames(config: FinetuneConfig, data: DenseDataConfig, split: str) -> NYUDv2:
@@ -93,15 +107,17 @@ def build_weighting(config: FinetuneConfig, task: DenseTask | MultiTask) -> Weig
 def build_predictor(config: FinetuneConfig, task: DenseTask | MultiTask) -> DensePredictor:
     """Return the network for a task or several, with random weights."""
     encoder = resolved(config.encoder)
-    return DensePredictor(
+    model = DensePredictor(
         backbone=encoder.backbone,
         method=encoder.method,
         variant=encoder.variant,
-        decoder=config.decoder.name,
+        decoder=decoder_spec(config.decoder),
         out_channels=task.out_channels,
         head=task.head(),
         shared=config.decoder.shared,
     )
+    set_modes(model, weights=config.train.weights, activations=config.train.activations)
+    return model
 
 
 def describe_protocol(task: DenseTask | MultiTask) -> str | dict[str, str]:

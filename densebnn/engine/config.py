@@ -111,6 +111,8 @@ class SummaryConfig(NetworkConfig):
     """Folder of a run, whose network is counted instead; may be given without the flag's name."""
     decoder: str = "none"
     """Decoder of segmentation_models_pytorch above the backbone, by name, or none for a classifier."""
+    decoder_method: str = "none"
+    """Binarization method of the decoder's convolutions too, in the same variant; none for a real-valued decoder."""
     outputs: int | None = None
     """Classes or channels; by default 1000, 10 for backbones without stride in the first layer, 1 under a decoder."""
     size: int | tuple[int, int] | None = None

@@ -48,7 +48,8 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     load_encoder(model, config.encoder)
     size = config.data.size or train_set.frame_size
     model.check_input(size, runtime.share(config.train.batch_size))
-    terms = contrastive_term(config.contrastive, model, len(train_set))
+    binary = config.train.activations == "binary"
+    terms = contrastive_term(config.contrastive, model, len(train_set)) if binary else {}
     terms.update(open_terms(config.terms, model, lambda name: open_teacher(name, None, size).to(runtime.device)))
     objective = Objective(model, task, terms, weighting=build_weighting(config, task)).to(runtime.device)
 

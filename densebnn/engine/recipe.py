@@ -63,6 +63,10 @@ class TrainConfig:
     """Factor of multistep, and of exponential at the end of each epoch (step, without epochs)."""
     clip: float = 0.0
     """Largest norm of the gradient; 0 for no clipping."""
+    weights: Literal["binary", "real"] = "binary"
+    """Binary weights, or the latent ones as they are."""
+    activations: Literal["binary", "real", "tanh"] = "binary"
+    """Binary activations, or real-valued ones or their tanh, which leave the contrastive term out."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the network's forward and backward pass; auto is bf16 where the device computes it natively."""
     seed: int = 0
@@ -139,10 +143,6 @@ class InitConfig:
 class StageConfig(TrainConfig):
     """Training of a classifier: AdamW, a linear warm-up, then a cosine to zero; or what a recipe says instead."""
 
-    weights: Literal["binary", "real"] = "binary"
-    """Binary weights, or the latent ones as they are."""
-    activations: Literal["binary", "real", "tanh"] = "binary"
-    """Binary activations, or real-valued ones or their tanh, which leave the contrastive term out."""
     teachers: tuple[str, ...] = ()
     """Frozen teachers: previous (the stage before), a weights file of this tool, torchvision/NAME or timm/NAME."""
     losses: LossConfig = field(default_factory=LossConfig)

@@ -53,6 +53,14 @@ class DecoderConfig:
     """Decoder: Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3, DeepLabV3Plus, PAN, UPerNet or Segformer."""
     shared: bool = False
     """Let several tasks share one decoder, instead of one for each."""
+    method: str = "none"
+    """Binarization method of its convolutions too, by name; none for a real-valued decoder."""
+    variant: Literal["as_paper", "as_released"] = "as_paper"
+    """Variant of that method."""
+    depth: int | None = None
+    """Levels of the encoder that it takes; by default as many as usual for it, or all if there are fewer."""
+    output_stride: int | None = None
+    """Stride of the encoder's deepest level, for decoders on dilated encoders: DeepLabV3, DeepLabV3Plus and PAN."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from densebnn.backbones import Backbone, create_backbone
-from densebnn.binary import Summary, summary
-from densebnn.dense import DensePredictor
+from densebnn.binary import Summary, set_modes, summary
+from densebnn.dense import DecoderSpec, DensePredictor
+from densebnn.engine.assembly import decoder_spec
 from densebnn.engine.cli import load
 from densebnn.engine.config import FinetuneConfig, PretrainConfig, SummaryConfig
 from densebnn.engine.config_text import read
@@ -38,7 +39,8 @@ def summarize(config: SummaryConfig) -> Summary:
 
 def _named(config: SummaryConfig) -> tuple[nn.Module, Size]:
     if config.decoder != "none":
-        return _dense(config, config.decoder, config.outputs or 1), 224
+        spec = DecoderSpec(config.decoder, config.decoder_method, config.variant)
+        return _dense(config, spec, config.outputs or 1), 224
 
     def built(outputs: int) -> Backbone:
         return create_backbone(config.backbone, method=config.method, variant=config.variant, num_classes=outputs)
@@ -48,7 +50,7 @@ def _named(config: SummaryConfig) -> tuple[nn.Module, Size]:
 
 
 def _of_run(config: SummaryConfig, run: Path) -> tuple[nn.Module, Size]:
-    for name in ("backbone", "method", "variant", "decoder", "outputs"):
+    for name in ("backbone", "method", "variant", "decoder", "decoder_method", "outputs"):
         if getattr(config, name) != getattr(SummaryConfig(), name):
             raise UserError(f"a run has its own network: leave out --run, or --{name}")
     if not (run / "config.yaml").is_file():
@@ -58,8 +60,9 @@ def _of_run(config: SummaryConfig, run: Path) -> tuple[nn.Module, Size]:
         channels = {"segmentation": trained.segmentation.classes, "depth": 1}
         several = {name: channels[name] for name in trained.tasks}
         outputs = several if len(several) > 1 else channels[trained.task]
-        network = resolved(trained.encoder)
-        return _dense(network, trained.decoder.name, outputs, trained.decoder.shared), trained.data.size
+        model = _dense(resolved(trained.encoder), decoder_spec(trained.decoder), outputs, trained.decoder.shared)
+        set_modes(model, weights=trained.train.weights, activations=trained.train.activations)
+        return model, trained.data.size
     weights = [path for name in ("backbone", "weights") if (path := run / f"{name}.safetensors").is_file()]
     if not weights:
         raise UserError(f"{run} holds no weights: its run is not finished; start it again to go on with it")
@@ -67,7 +70,7 @@ def _of_run(config: SummaryConfig, run: Path) -> tuple[nn.Module, Size]:
 
 
 def _dense(
-    network: NetworkConfig, decoder: str, outputs: int | Mapping[str, int], shared: bool = False
+    network: NetworkConfig, decoder: DecoderSpec, outputs: int | Mapping[str, int], shared: bool = False
 ) -> DensePredictor:
     return DensePredictor(
         backbone=network.backbone,

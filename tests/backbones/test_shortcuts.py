@@ -44,8 +44,13 @@ def test_pooling_repeats_channels_to_widen(copies):
 def test_pooling_averages_the_halves_to_narrow():
     x = torch.randn(2, 4, 6, 6)
     torch.testing.assert_close(made("pool", 4, 2, 1)(x), (x[:, :2] + x[:, 2:]) / 2)
-    with pytest.raises(ValueError, match="from 4 to 6 channels"):
-        made("pool", 4, 6, 1)
+
+
+def test_pooling_between_widths_that_are_no_multiples():
+    x = torch.randn(2, 5, 6, 6)
+    torch.testing.assert_close(made("pool", 5, 8, 1)(x), torch.cat([x, x[:, :3]], 1))
+    halves = x[:, :3] + F.pad(x[:, 3:], (0, 0, 0, 0, 0, 1))
+    torch.testing.assert_close(made("pool", 5, 3, 1)(x), halves / 2)
 
 
 @pytest.mark.parametrize("name", SHORTCUTS)

@@ -285,6 +285,7 @@ def test_json_holds_the_same_as_the_object():
     assert content["totals"] == {
         "bops": found.bops,
         "flops": found.flops,
+        "binary_share": found.bops / (found.bops + found.flops),
         "ops": found.ops,
         "binarization": found.binarization,
         "parameters": found.parameters,

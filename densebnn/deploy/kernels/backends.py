@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -131,7 +131,7 @@ def _fastest(call: Call) -> str:
     return fastest if times[fastest].best < _MARGIN * times[first].best else first
 
 
-@lru_cache(maxsize=None)
+@cache
 def _from_environment() -> str | None:
     """Return the backend that the environment variable names; it is read once."""
     name = os.environ.get(ENVIRONMENT)
@@ -145,19 +145,19 @@ def _usable(name: str) -> str:
     return name
 
 
-@lru_cache(maxsize=None)
+@cache
 def _reason(name: str) -> str | None:
     return BACKENDS[name].unavailable()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _first_choice() -> str:
     first = available()[0]
     _warn_if_slow(first)
     return first
 
 
-@lru_cache(maxsize=None)
+@cache
 def _warn_if_slow(first: str) -> None:
     """Say once that there are only slow kernels, and why."""
     if BACKENDS[first].preference == 0:

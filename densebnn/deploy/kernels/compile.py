@@ -7,7 +7,7 @@ import logging
 import platform
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def missing(name: str) -> str | None:
     return f"this processor lacks {', '.join(absent)}" if absent else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def functions(name: str) -> dict[str, Native]:
     """Return the kernels of an instruction set by name.
 

@@ -65,7 +65,9 @@ def tables(geometry: Geometry, words: int, groups: int, group_channels: int, fil
     for row_taps, ys in rows.items():
         for column_taps, xs in columns.items():
             number = (ys[:, None] * geometry.output[1] + xs).reshape(-1)
-            window = (_starts(geometry, 0, ys)[:, None] * row_bytes + _starts(geometry, 1, xs) * pixel_bytes).reshape(-1)
+            window = (_starts(geometry, 0, ys)[:, None] * row_bytes + _starts(geometry, 1, xs) * pixel_bytes).reshape(
+                -1
+            )
             pixels.append(np.stack([window, number], 1))
             steps = _steps(geometry, row_taps, column_taps, words, row_bytes, pixel_bytes, filter_bytes)
             taps.append(steps)

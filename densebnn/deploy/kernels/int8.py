@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ class Int8(Backend):
         return known[1]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled() -> Backend:
     """Return the first choice among compiled kernels, or the reference where there are none."""
     names = [name for name in available() if isinstance(BACKENDS[name], Compiled)]

@@ -6,7 +6,7 @@ import ctypes
 from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class Native:
             list(_pool(threads).map(self._function, [start] * threads))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _team() -> Any:
     """Return the function of GNU's OpenMP runtime that torch runs its own loops with, or None with another runtime."""
     try:
@@ -52,6 +52,6 @@ def _team() -> Any:
     return function
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)

@@ -1,0 +1,92 @@
+"""From a decoder of segmentation_models_pytorch to a binary one, by a walk over its convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from densebnn.binary import Method
+from densebnn.dense.bridge import BridgedConv2d
+
+__all__ = ["binarize_decoder"]
+
+_FEWEST_CHANNELS = 8
+_SIDE = 512  # of the image in the rehearsal: no decoder's features are of a single pixel unless it pools them to one
+
+
+def binarize_decoder(network: Any, method: Method) -> None:
+    """Replace the convolutions of a decoder by bridged binary ones, in place.
+
+    Real-valued stay
+
+    - 1x1 projections of what comes from the encoder, be it normalised or pooled: the decoder's border,
+    - convolutions of a globally pooled map, as in squeeze-and-excitation: one pixel,
+    - depthwise and other grouped convolutions: few taps for each output, and few of all multiply-adds,
+    - maps of fewer than 8 channels, such as an attention map: their signs would carry next to nothing,
+    - linear layers: smp's decoders project the encoder's features with them,
+    - the last layer, which is no part of the decoder.
+
+    A transposed convolution becomes an upsampling to the nearest neighbour and a convolution of 3x3.
+
+    Args:
+        network: a model of segmentation_models_pytorch.
+        method: the binarization method.
+    """
+    received = _rehearse(network)
+    for name, module in list(network.decoder.named_modules()):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and _eligible(module, *received[module]):
+            parent, _, child = name.rpartition(".")
+            setattr(network.decoder.get_submodule(parent), child, _bridged(module, method))
+
+
+def _eligible(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, from_encoder: bool) -> bool:
+    projection = from_encoder and conv.kernel_size == (1, 1)
+    narrow = min(conv.in_channels, conv.out_channels) < _FEWEST_CHANNELS
+    return not (projection or narrow or conv.groups > 1 or x.shape[2:].numel() == 1)
+
+
+def _bridged(conv: nn.Conv2d | nn.ConvTranspose2d, method: Method) -> nn.Module:
+    if isinstance(conv, nn.Conv2d):
+        return BridgedConv2d(conv, method)
+    plain = nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=1, device="meta")
+    return nn.Sequential(nn.Upsample(scale_factor=conv.stride[0], mode="nearest"), BridgedConv2d(plain, method))
+
+
+@torch.no_grad()
+def _rehearse(network: Any) -> dict[nn.Module, tuple[Tensor, bool]]:
+    """Return what each convolution of the decoder receives in a forward pass on shapes alone, and where it is from.
+
+    True stands for a feature of the encoder, or what layers that do not mix channels made of one.
+    """
+    features: list[Tensor] = []
+    received: dict[nn.Module, tuple[Tensor, bool]] = {}
+
+    def of_encoder(module: nn.Module, inputs: tuple[Tensor, ...], output: list[Tensor]) -> None:
+        features.extend(output)
+
+    def of_decoder(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        from_encoder = any(inputs[0] is feature for feature in features)
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            received[module] = inputs[0], from_encoder
+        elif from_encoder and not isinstance(module, nn.Linear):
+            features.append(output)
+
+    def shapes(tensors: Callable[[], Iterator[tuple[str, Tensor]]]) -> dict[str, Tensor]:
+        return {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors()}
+
+    was_training = network.training
+    with ExitStack() as stack:
+        stack.callback(network.train, was_training)
+        stack.callback(network.encoder.register_forward_hook(of_encoder).remove)
+        for module in network.decoder.modules():
+            if not any(True for _ in module.children()):
+                stack.callback(module.register_forward_hook(of_decoder).remove)
+        network.eval()
+        tensors = {**shapes(network.named_parameters), **shapes(network.named_buffers)}
+        functional_call(network, tensors, (torch.empty(1, 3, _SIDE, _SIDE, device="meta"),))
+    return received
