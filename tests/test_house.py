@@ -65,11 +65,17 @@ FLOORS_OF_METHODS = ("binary", "backbones")
 
 
 def names_of_methods(path):
-    """Yield where a file says a method's name: as a name, or as a word of a string, docstrings included."""
+    """Yield where a file says a method's name: as a name or in a string, docstrings included.
+
+    A docstring may cite a paper, which writes its name in capitals: "as in E2FIF (Song et al., 2022)".
+    """
     names = METHODS.keys() - {"bnn"}  # which is the field's word, too, and in the names of encoders
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
         texts = [getattr(node, kind, None) for kind in ("id", "attr", "arg", "name", "value")]
-        words = {word for text in texts if isinstance(text, str) for word in re.split(r"\W", text.lower())}
+        texts = [text if id(node) in prose else text.lower() for text in texts if isinstance(text, str)]
+        words = {word for text in texts for word in re.split(r"\W", text)}
         yield from (f"{relative(path)}:{node.lineno}: {word}" for word in words & names)
 
 
