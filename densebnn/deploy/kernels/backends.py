@@ -13,11 +13,11 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from densebnn.deploy.kernels.plan import Call, ConvPlan, PackPlan
+from densebnn.deploy.kernels.plan import Call, ConvPlan, PackPlan, known_conv
 from densebnn.deploy.timing import paired
 from densebnn.registry import Registry, UserError
 
-__all__ = ["BACKENDS", "ENVIRONMENT", "Backend", "available", "backend_for", "chosen", "use_backend"]
+__all__ = ["BACKENDS", "ENVIRONMENT", "Backend", "available", "backend_for", "chosen", "forget", "use_backend"]
 
 ENVIRONMENT = "DENSEBNN_KERNEL"
 """The environment variable that forces a backend."""
@@ -129,6 +129,12 @@ def _fastest(call: Call) -> str:
     _LOGGER.debug("best us of %s in %s: %s", call.plan.shape, call.plan.geometry, best)
     fastest = min(rivals, key=lambda name: best[name])
     return fastest if times[fastest].best < _MARGIN * times[first].best else first
+
+
+def forget() -> None:
+    """Forget what was measured, what can run here and what the environment said, to find it out anew."""
+    for known in (_reason, _first_choice, _warn_if_slow, _from_environment, known_conv):
+        known.cache_clear()
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -13,12 +12,11 @@ from torch import Tensor
 from densebnn.deploy.kernels.backends import BACKENDS, Backend
 from densebnn.deploy.kernels.geometry import Geometry, Tables, tables
 from densebnn.deploy.kernels.layout import BITS, word_count
-from densebnn.deploy.kernels.plan import Call, ConvPlan, PackPlan, Reals, Signs
+from densebnn.deploy.kernels.plan import Call, ConvPlan, PackPlan, Reals, Signs, form, plan_unpack
 from densebnn.deploy.kernels.threads import Native
 
 __all__ = ["Compiled", "padded"]
 
-_NEEDS = "llvmlite is not installed; pip install 'densebnn[cpu]'"
 _LIMIT = 2**31
 """Offsets in an image and in a block of filters are 32-bit numbers of bytes."""
 
@@ -37,10 +35,10 @@ class Compiled(Backend):
 
     def unavailable(self) -> str | None:
         """Return that llvmlite or instructions are missing, or None."""
-        if find_spec("llvmlite") is None:
-            return _NEEDS
-        from densebnn.deploy.kernels.compile import missing
-
+        try:
+            from densebnn.deploy.kernels.compile import missing
+        except ImportError:
+            return "llvmlite is not installed; pip install 'densebnn[cpu]'"
         return missing(self.target)
 
     def convolves(self, plan: ConvPlan) -> bool:
@@ -92,7 +90,7 @@ class Compiled(Backend):
         images, rows, columns = bits.shape[:3]
         shape = (images, in_channels, rows, columns)
         made = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
-        self._kernels["unpack"]([bits.data_ptr(), made.data_ptr(), *_pixels(PackPlan(in_channels, tuple(bits.shape)))])
+        self._kernels["unpack"]([bits.data_ptr(), made.data_ptr(), *_pixels(plan_unpack(form(bits), in_channels))])
         return made
 
     @cached_property
@@ -104,6 +102,7 @@ class Compiled(Backend):
     def _repacked(self, call: Call) -> Tensor:
         """Write sums, then pack them."""
         plan, output = call.plan, call.output
+        assert isinstance(output, Signs)
         sums = self.convolve(call._replace(plan=_as_reals(plan), output=Reals()))
         packing = PackPlan(plan.shape[1], plan.bits_shape)
         return self.pack_signs(packing, sums, output.threshold.float(), output.flip)
@@ -164,7 +163,7 @@ def _prepared(plan: ConvPlan) -> _Prepared:
 
 @lru_cache(maxsize=1024)
 def _as_reals(plan: ConvPlan) -> ConvPlan:
-    return replace(plan, out_groups=0)
+    return replace(plan, out_groups=None)
 
 
 def _pixels(plan: PackPlan) -> tuple[int, ...]:
@@ -183,8 +182,3 @@ def _dense(part: Tensor | None) -> Tensor | None:
 
 def _address(part: Tensor | None) -> int:
     return 0 if part is None else part.data_ptr()
-
-
-BACKENDS["avx512"] = Compiled("avx512", preference=30)
-BACKENDS["avx2"] = Compiled("avx2", preference=20)
-BACKENDS["neon"] = Compiled("neon", preference=20)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from densebnn.deploy.kernels.backends import BACKENDS, Backend, available
+from densebnn.deploy.kernels.backends import BACKENDS, Backend
 from densebnn.deploy.kernels.compiled import Compiled, padded
 from densebnn.deploy.kernels.geometry import Geometry
-from densebnn.deploy.kernels.layout import unpack_signs, unpack_weight
+from densebnn.deploy.kernels.layout import unpack_weight
 from densebnn.deploy.kernels.plan import Call, ConvPlan, PackPlan
 from densebnn.deploy.kernels.reference import finish
 
@@ -24,17 +24,16 @@ class Int8(Backend):
     Filters are brought into oneDNN's order once for each tensor of them, and again when it has been written to.
     """
 
-    preference = 10
-
-    def __init__(self) -> None:
+    def __init__(self, preference: int) -> None:
+        self.preference = preference
         self.candidate = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
         self._filters = WeakIdKeyDictionary()
 
     def unavailable(self) -> str | None:
-        """Return what this torch lacks, or None."""
+        """Return what this torch or this machine lacks, or None."""
         if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.onednn, "qconv2d_pointwise"):
             return "this torch is without oneDNN's convolution of 8-bit integers"
-        return None
+        return None if _compiled_ones() else f"it needs a compiled kernel: {BACKENDS['avx2'].unavailable()}"
 
     def convolves(self, plan: ConvPlan) -> bool:
         """Return whether there is one group: with more, oneDNN 3.12 is wrong for some numbers of channels."""
@@ -43,11 +42,7 @@ class Int8(Backend):
     def convolve(self, call: Call) -> Tensor:
         """Convolve by oneDNN."""
         bits, geometry = padded(call)
-        compiled = _compiled()
-        if isinstance(compiled, Compiled):
-            x = compiled.unpack(bits, call.plan.in_channels)
-        else:
-            x = unpack_signs(bits, call.plan.in_channels).add_(1).to(torch.uint8)
+        x = _compiled_ones()[0].unpack(bits, call.plan.in_channels)
         weight, scales, zeros = self._filter(call, geometry, tuple(x.shape))
         sizes = (*geometry[2:], 1)
         sums = torch.ops.onednn.qconv2d_pointwise(
@@ -56,12 +51,12 @@ class Int8(Backend):
         return finish(call, sums)
 
     def pack_signs(self, plan: PackPlan, x: Tensor, threshold: Tensor | None, flip: Tensor | None) -> Tensor:
-        """Leave it to compiled kernels, or to the reference."""
-        return _compiled().pack_signs(plan, x, threshold, flip)
+        """Leave it to a compiled kernel."""
+        return _compiled_ones()[0].pack_signs(plan, x, threshold, flip)
 
     def sign_sums(self, plan: PackPlan, bits: Tensor) -> Tensor:
-        """Leave it to compiled kernels, or to the reference."""
-        return _compiled().sign_sums(plan, bits)
+        """Leave it to a compiled kernel."""
+        return _compiled_ones()[0].sign_sums(plan, bits)
 
     def _filter(self, call: Call, geometry: Geometry, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
         key = (call.weight._version, geometry, shape)
@@ -77,10 +72,7 @@ class Int8(Backend):
 
 
 @cache
-def _compiled() -> Backend:
-    """Return the first choice among compiled kernels, or the reference where there are none."""
-    names = [name for name in available() if isinstance(BACKENDS[name], Compiled)]
-    return BACKENDS[names[0] if names else "reference"]
-
-
-BACKENDS["int8"] = Int8()
+def _compiled_ones() -> list[Compiled]:
+    """Return the compiled kernels that can run here, the first choice first."""
+    able = [backend for backend in BACKENDS.values() if isinstance(backend, Compiled) and backend.unavailable() is None]
+    return sorted(able, key=lambda backend: -backend.preference)

@@ -1,7 +1,7 @@
 """Kernels written in Python expressions that become LLVM instructions.
 
-A kernel is a function `void name(int64 *arguments)`: one signature serves a plain call and a team of threads. Values are
-scalars or vectors of any length; LLVM splits a vector into the registers that the chosen processor has.
+A kernel is a function `void name(int64 *arguments)`: one signature serves a plain call and a team of threads. Values
+are scalars or vectors of any length; LLVM splits a vector into the registers that the chosen processor has.
 """
 
 from __future__ import annotations

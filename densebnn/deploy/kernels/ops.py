@@ -1,7 +1,7 @@
 """The kernels as operators of torch, `torch.ops.densebnn.*`: for inference, without gradients.
 
-Fake implementations tell `torch.compile`, `torch.export` and AOTInductor what comes out. A process that loads an exported
-program imports `densebnn.deploy.kernels` first.
+Fake implementations tell `torch.compile`, `torch.export` and AOTInductor what comes out. A process that loads an
+exported program imports `densebnn.deploy.kernels` first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from densebnn.deploy.kernels.plan import (
 
 __all__ = ["binary_conv2d", "binary_conv2d_signs", "pack_signs", "sign_sums", "window_sums"]
 
-Planner = Callable[..., ConvPlan]
+_Planner = Callable[..., ConvPlan]
 _ONE, _NONE = (1, 1), (0, 0)
 _SIZES = "int in_channels, int out_channels, int[2] stride=1, int[2] padding=0, int[2] dilation=1, int pad_value=0"
 _LIBRARY = torch.library.Library("densebnn", "FRAGMENT")
@@ -65,7 +65,7 @@ def _fake_sign_sums(bits: Tensor, in_channels: int) -> Tensor:
 
 
 def _binary_conv2d(
-    plan: Planner,
+    plan: _Planner,
     carry_out: Callable[[Call], Tensor],
     bits: Tensor,
     weight: Tensor,
@@ -84,12 +84,12 @@ def _binary_conv2d(
 ) -> Tensor:
     forms = (form(scale), form(shift), form(residual), form(slope), form(offset))
     steps = (tuple(stride), tuple(padding), tuple(dilation))
-    planned = plan(form(bits), form(weight), in_channels, out_channels, steps, pad_value, forms, 0)
+    planned = plan(form(bits), form(weight), in_channels, out_channels, steps, pad_value, forms, None)
     return carry_out(Call(planned, bits, weight, Reals(scale, shift, residual, slope, offset)))
 
 
 def _binary_conv2d_signs(
-    plan: Planner,
+    plan: _Planner,
     carry_out: Callable[[Call], Tensor],
     bits: Tensor,
     weight: Tensor,
@@ -106,7 +106,7 @@ def _binary_conv2d_signs(
 ) -> Tensor:
     forms = (form(threshold), form(flip))
     steps = (tuple(stride), tuple(padding), tuple(dilation))
-    planned = plan(form(bits), form(weight), in_channels, out_channels, steps, pad_value, forms, out_groups or -1)
+    planned = plan(form(bits), form(weight), in_channels, out_channels, steps, pad_value, forms, out_groups)
     return carry_out(Call(planned, bits, weight, Signs(threshold, flip)))
 
 
@@ -116,7 +116,7 @@ def _run(call: Call) -> Tensor:
 
 def _pretend(call: Call) -> Tensor:
     plan, bits = call.plan, call.bits
-    if plan.out_groups:
+    if plan.out_groups is not None:
         return bits.new_empty(plan.bits_shape)
     return torch.empty(plan.shape, device=bits.device, memory_format=torch.channels_last)
 

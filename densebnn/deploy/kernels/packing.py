@@ -83,11 +83,11 @@ def write_unpack(module: ir.Module, name: str) -> None:
     kernel = Kernel(module, name, READ)
     channels = kernel["groups"] * kernel["group_channels"]
     pixels = kernel["images"] * kernel["pixels"]
-    with _chunks(kernel, pixels) as (start, stop), _words(kernel) as (word, channel, mask):
-        with kernel.loop(start, stop) as pixel:
-            bits = kernel.load(I32, kernel["input"] + _index(kernel, pixel, word) * _WORD)
-            bytes_ = bits.cast(vector(I1, _LANES)).widen(_FLAGS, signed=False) << 1
-            kernel.store_lanes(bytes_, kernel["output"] + pixel * channels + channel, mask)
+    with _chunks(kernel, pixels) as (start, stop), kernel.loop(start, stop) as pixel, _words(kernel) as word_of:
+        word, channel, mask = word_of
+        bits = kernel.load(I32, kernel["input"] + _index(kernel, pixel, word) * _WORD)
+        bytes_ = bits.cast(vector(I1, _LANES)).widen(_FLAGS, signed=False) << 1
+        kernel.store_lanes(bytes_, kernel["output"] + pixel * channels + channel, mask)
     kernel.finish()
 
 

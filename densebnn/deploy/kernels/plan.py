@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -52,6 +52,12 @@ class Form(NamedTuple):
         return f"{tuple(self.shape)} of {str(self.dtype).removeprefix('torch.')} on {self.device}"
 
 
+@overload
+def form(tensor: Tensor) -> Known: ...
+@overload
+def form(tensor: None) -> None: ...
+@overload
+def form(tensor: Tensor | None) -> Known | None: ...
 def form(tensor: Tensor | None) -> Known | None:
     """Return the form of a tensor, as a plain tuple: this runs at every call."""
     return None if tensor is None else (tensor.shape, tensor.dtype, tensor.device)
@@ -88,7 +94,7 @@ class ConvPlan:
         words: of 32 signs, of a group in a pixel of the input.
         in_channels: C_in.
         shape: of its output as real numbers, (N, C_out, H', W').
-        out_groups: of an output of bits; 0 for real numbers.
+        out_groups: of an output of bits; None for real numbers.
         choices: the name of the fastest backend, by number of threads, where that has been measured.
     """
 
@@ -98,13 +104,14 @@ class ConvPlan:
     words: int
     in_channels: int
     shape: tuple[int, int, int, int]
-    out_groups: int
+    out_groups: int | None
     choices: dict[int, str] = field(default_factory=dict)
 
     @property
     def bits_shape(self) -> tuple[int, int, int, int, int]:
         """Shape of an output of bits."""
         images, channels, rows, columns = self.shape
+        assert self.out_groups is not None
         return (images, rows, columns, self.out_groups, word_count(channels // self.out_groups))
 
 
@@ -132,7 +139,7 @@ def plan_conv(
     steps: tuple[Sequence[int], Sequence[int], Sequence[int]],
     pad_value: int,
     output: tuple[Known | None, ...],
-    out_groups: int,
+    out_groups: int | None,
 ) -> ConvPlan:
     """Return the plan of a convolution.
 
@@ -144,7 +151,7 @@ def plan_conv(
         steps: stride, padding and dilation.
         pad_value: what the padding holds.
         output: of the parts of `Reals` or `Signs`.
-        out_groups: of an output of bits, 0 for `Reals`.
+        out_groups: of an output of bits, None for `Reals`.
 
     Raises:
         UserError: a shape, a type or a number that does not fit.
@@ -224,11 +231,11 @@ def _check_weight(weight: Form, bits: Form, in_channels: int, out_channels: int)
 
 def _check_output(plan: ConvPlan, output: tuple[Known | None, ...], device: torch.device) -> None:
     channels = plan.shape[1]
-    if plan.out_groups:
+    if plan.out_groups is not None:
         threshold, flip = output
         _check_vector("threshold", threshold, channels, torch.int32, device)
         _check_vector("flip", flip, channels, torch.bool, device)
-        if plan.out_groups < 0 or channels % plan.out_groups:
+        if plan.out_groups < 1 or channels % plan.out_groups:
             raise UserError(f"{channels} channels cannot be packed in {plan.out_groups} groups")
         return
     for name, part in zip(Reals._fields, output, strict=True):

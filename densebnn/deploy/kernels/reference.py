@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densebnn.deploy.kernels.backends import BACKENDS, Backend
+from densebnn.deploy.kernels.backends import Backend
 from densebnn.deploy.kernels.layout import pack_bits, unpack_signs, unpack_weight
 from densebnn.deploy.kernels.plan import Call, PackPlan, Signs
 
@@ -51,7 +51,7 @@ def finish(call: Call, sums: Tensor) -> Tensor:
         bits = sums >= output.threshold.view(-1, 1, 1)
         if output.flip is not None:
             bits = bits ^ output.flip.view(-1, 1, 1)
-        return _packed(bits, call.plan.out_groups)
+        return _packed(bits, call.plan.bits_shape[3])
     y = sums
     if output.scale is not None:
         y = y.mul_(output.scale.view(-1, 1, 1))
@@ -68,6 +68,3 @@ def finish(call: Call, sums: Tensor) -> Tensor:
 
 def _packed(bits: Tensor, groups: int) -> Tensor:
     return pack_bits(bits.permute(0, 2, 3, 1).unflatten(3, (groups, -1)))
-
-
-BACKENDS["reference"] = Reference()
