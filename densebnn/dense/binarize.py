@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
 from contextlib import ExitStack
 from typing import Any
 
@@ -63,30 +63,30 @@ def _rehearse(network: Any) -> dict[nn.Module, tuple[Tensor, bool]]:
 
     True stands for a feature of the encoder, or what layers that do not mix channels made of one.
     """
-    features: list[Tensor] = []
+    encoder, decoder = network.encoder, network.decoder
+    strides = [min(2**level, encoder.output_stride) for level in range(len(encoder.out_channels))]
+    features = [
+        torch.empty(1, channels, _SIDE // stride, _SIDE // stride, device="meta")
+        for channels, stride in zip(encoder.out_channels, strides, strict=True)
+    ]
+    made_of_one = list(features)
     received: dict[nn.Module, tuple[Tensor, bool]] = {}
 
-    def of_encoder(module: nn.Module, inputs: tuple[Tensor, ...], output: list[Tensor]) -> None:
-        features.extend(output)
-
-    def of_decoder(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        from_encoder = any(inputs[0] is feature for feature in features)
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        from_encoder = any(inputs[0] is feature for feature in made_of_one)
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             received[module] = inputs[0], from_encoder
         elif from_encoder and not isinstance(module, nn.Linear):
-            features.append(output)
+            made_of_one.append(output)
 
-    def shapes(tensors: Callable[[], Iterator[tuple[str, Tensor]]]) -> dict[str, Tensor]:
-        return {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors()}
-
-    was_training = network.training
+    tensors = dict(itertools.chain(decoder.named_parameters(), decoder.named_buffers()))
+    was_training = decoder.training
     with ExitStack() as stack:
-        stack.callback(network.train, was_training)
-        stack.callback(network.encoder.register_forward_hook(of_encoder).remove)
-        for module in network.decoder.modules():
+        stack.callback(decoder.train, was_training)
+        for module in decoder.modules():
             if not any(True for _ in module.children()):
-                stack.callback(module.register_forward_hook(of_decoder).remove)
-        network.eval()
-        tensors = {**shapes(network.named_parameters), **shapes(network.named_buffers)}
-        functional_call(network, tensors, (torch.empty(1, 3, _SIDE, _SIDE, device="meta"),))
+                stack.callback(module.register_forward_hook(note).remove)
+        decoder.eval()
+        shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+        functional_call(decoder, shapes, (features,))
     return received

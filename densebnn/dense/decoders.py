@@ -59,6 +59,11 @@ class DecoderSpec:
     output_stride: int | None = None
 
     @property
+    def divisible(self) -> bool:
+        """Whether height and width of its images must be divisible by the encoder's deepest stride."""
+        return bool(smp.MODEL_ARCHITECTURES_MAPPING[self.key].requires_divisible_input_shape)
+
+    @property
     def key(self) -> str:
         """The key of `DECODERS`; raises UserError for an unknown decoder, or an unknown method."""
         if self.method != REAL:

@@ -6,6 +6,7 @@ anybody's own `smp.Unet(name, encoder_weights=None)`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -77,6 +78,7 @@ class BinaryEncoder(nn.Module, EncoderMixin):
         self._output_stride = output_stride
 
 
+@functools.cache
 def levels_of(backbone: str) -> int:
     """Return how many levels the encoder of a backbone has at most; raises UserError for an unknown one."""
     with torch.device("meta"):

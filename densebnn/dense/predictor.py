@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densebnn.backbones import load_backbone_weights, load_released, rehearse
@@ -20,6 +21,9 @@ __all__ = ["DensePredictor"]
 
 class DensePredictor(nn.Module):
     """Image -> prediction at the image's resolution, or one for each of several tasks.
+
+    Images of any size: where the decoder takes multiples of a stride only, the last row and column are repeated up to
+    the next multiple, at the bottom and on the right, and what is predicted for them is cut off again.
 
     Args:
         backbone: a key of `densebnn.backbones.BACKBONES`.
@@ -48,7 +52,7 @@ class DensePredictor(nn.Module):
     ) -> None:
         super().__init__()
         spec = DecoderSpec(decoder) if isinstance(decoder, str) else decoder
-        self.decoder_name = DECODERS[spec.key]
+        self.decoder_name, self._divisible = DECODERS[spec.key], spec.divisible
         build = partial(create_network, spec, backbone, method, variant)
         self.network: Any
         if isinstance(out_channels, int):
@@ -59,7 +63,15 @@ class DensePredictor(nn.Module):
 
     def forward(self, image: Tensor) -> Any:
         """(N, 3, H, W), normalised -> (N, C, H, W), or a dictionary of such maps by task."""
-        return self.head(self.network(image))
+        height, width = image.shape[2:]
+        stride = self.encoder.output_stride if self._divisible else 1
+        bottom, right = -height % stride, -width % stride
+        if not (bottom or right):
+            return self.head(self.network(image))
+        raw = self.network(F.pad(image, (0, right, 0, bottom), mode="replicate"))
+        if isinstance(raw, Mapping):
+            return self.head({task: one[:, :, :height, :width] for task, one in raw.items()})
+        return self.head(raw[:, :, :height, :width])
 
     @property
     def encoder(self) -> Any:
