@@ -65,7 +65,15 @@ def read_label(file: Path, *, table: Array, key: str = "") -> Array:
     uint8 or int32: see `id_table` and `nyu_table`.
     """
     values = _plane(read_array(file, key), "labels")
-    ids = values.astype(np.int64)
+    result = np.uint8 if table.max() <= 255 else np.int32
+    if values.dtype == np.uint8:  # nearly all files: one lookup is several times faster than what follows
+        padded = np.full(256, -1, dtype=table.dtype)
+        padded[: len(table)] = table[:256]
+        classes = padded[values]
+        if classes.min() >= 0:
+            return classes.astype(result)
+    with np.errstate(invalid="ignore"):
+        ids = values.astype(np.int64)
     if values.dtype.kind == "f" and not np.array_equal(ids, values):
         raise UserError("holds fractions; expected whole class ids")
     known = (ids >= 0) & (ids < len(table))
@@ -75,7 +83,7 @@ def read_label(file: Path, *, table: Array, key: str = "") -> Array:
         strange = sorted(set(ids[~known].tolist()))
         allowed = np.flatnonzero(table >= 0)
         raise UserError(f"holds the ids {_some(strange)}; allowed are {_some(allowed.tolist())}")
-    return classes.astype(np.uint8 if table.max() <= 255 else np.int32)
+    return classes.astype(result)
 
 
 def read_normals(file: Path, *, key: str = "") -> Array:
@@ -91,9 +99,12 @@ def read_normals(file: Path, *, key: str = "") -> Array:
     if values.dtype == np.uint8:
         normals = normals * np.float32(2 / 255) - 1
     with np.errstate(invalid="ignore", over="ignore"):
-        length = np.sqrt(np.square(normals).sum(axis=2, keepdims=True))
-        valid = (length >= 0.5) & (length <= 1.5)
-        return np.where(valid, normals / np.where(valid, length, 1), 0).astype(np.float32)
+        length = np.sqrt(np.einsum("hwc,hwc->hw", normals, normals))
+    valid = (length >= 0.5) & (length <= 1.5)
+    if not valid.all():
+        normals[~valid] = 0
+        length[~valid] = 1
+    return normals / length[..., None]
 
 
 def read_edges(file: Path, *, key: str = "") -> Array:

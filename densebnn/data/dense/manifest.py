@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from densebnn.data.dense.arrays import check_regular
 from densebnn.data.dense.fields import FIELDS
 from densebnn.data.dense.listing import relative
 from densebnn.registry import UserError, nearest
@@ -69,15 +70,16 @@ def read_manifest(file: Path) -> Manifest:
 
 def _mapping(file: Path) -> dict[Any, Any]:
     try:
+        check_regular(file)
         with file.open("rb") as opened:
             content = opened.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise UserError(f"{file} has more than {_MAX_BYTES} bytes; expected a short manifest")
+            raise UserError(f"it has more than {_MAX_BYTES} bytes")
         text = content.decode("utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise UserError(f"{file}: aliases (*name) are not read; write values out, and patterns with * in quotes")
+            raise UserError("aliases (*name) are not taken; put a pattern that begins with * in quotes")
         found = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+    except (OSError, UserError, yaml.YAMLError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{file} cannot be read as YAML: {reason}") from error
     if not isinstance(found, dict):

@@ -39,9 +39,7 @@ def identify(path: Path) -> str:
     """
     size = path.stat().st_size
     if size != GENUINE_BYTES:
-        return (
-            f"a file of {size:,} bytes in the layout of the release, not the release itself ({GENUINE_BYTES:,} bytes)"
-        )
+        return f"a file of {size:,} bytes, not the release, which has {GENUINE_BYTES:,}"
     digest = md5_of(path)
     if digest != GENUINE_MD5:
         raise UserError(f"{path} has the size of the genuine release but MD5 {digest}: download it again ({GENUINE})")
