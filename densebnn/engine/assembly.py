@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from densebnn.binary import set_modes
-from densebnn.data import NYUDv2
-from densebnn.data.rooms import sample_rooms
+from densebnn.data.dense import DenseDataset
 from densebnn.dense import DECODERS, DecoderSpec, DensePredictor
 from densebnn.engine.config import FinetuneConfig
+from densebnn.engine.dense_data import open_dense_data
 from densebnn.engine.encoders import check_encoder, resolved
 from densebnn.engine.sections import DecoderConfig, DenseDataConfig
 from densebnn.engine.terms import check_terms
-from densebnn.registry import UserError
 from densebnn.tasks import (
     DEPTH_LOSSES,
     DEPTH_PROTOCOLS,
@@ -54,35 +51,22 @@ def decoder_spec(decoder: DecoderConfig) -> DecoderSpec:
     return DecoderSpec(decoder.name, decoder.method, decoder.variant, decoder.depth, decoder.output_stride)
 
 
-def open_frames(config: FinetuneConfig, data: DenseDataConfig, split: str) -> NYUDv2:
-    """Open one split of NYU Depth V2, or of the sample rooms, with the fields that the task and its protocol read."""
-    path, splits = Path(data.path), data.splits
-    if data.path == "rooms":
-        if splits is not None:
-            raise UserError(f"splits {splits} are for a .mat file, the sample rooms have their own; leave them out")
-        path, splits = sample_rooms()
+def open_frames(config: FinetuneConfig, data: DenseDataConfig, split: str) -> DenseDataset:
+    """Open one split of the data, or of the sample rooms, with the fields that the task and its protocol read."""
     depth: set[str] = {config.depth.ground_truth, DEPTH_PROTOCOLS[config.depth.protocol].ground_truth}
     read: dict[str, set[str]] = {"segmentation": {"label"}, "depth": depth}
     fields = {field for name in config.tasks for field in read[name]}
-    return NYUDv2(
-        path,
-        split,
-        classes=config.segmentation.classes,
-        fields=("image", *sorted(fields)),
-        cache=None if data.cache == "none" else data.cache,
-        splits=splits,
-        class_mapping=data.class_mapping,
-    )
+    return open_dense_data(data, split, classes=config.segmentation.classes, fields=("image", *sorted(fields)))
 
 
-def build_task(config: FinetuneConfig, frames: NYUDv2) -> DenseTask | MultiTask:
+def build_task(config: FinetuneConfig, frames: DenseDataset) -> DenseTask | MultiTask:
     """Return the task that the configuration names, or several as one, for the classes and mean depth of `frames`."""
     build = {"segmentation": _segmentation, "depth": _depth}
     parts = [build[name](config, frames) for name in config.tasks]
     return parts[0] if len(parts) == 1 else MultiTask(parts)
 
 
-def _depth(config: FinetuneConfig, frames: NYUDv2) -> Depth:
+def _depth(config: FinetuneConfig, frames: DenseDataset) -> Depth:
     return Depth(
         loss=DEPTH_LOSSES[config.depth.loss],
         protocol=DEPTH_PROTOCOLS[config.depth.protocol],
@@ -91,7 +75,7 @@ def _depth(config: FinetuneConfig, frames: NYUDv2) -> Depth:
     )
 
 
-def _segmentation(config: FinetuneConfig, frames: NYUDv2) -> Segmentation:
+def _segmentation(config: FinetuneConfig, frames: DenseDataset) -> Segmentation:
     protocol = SEGMENTATION_PROTOCOLS[config.segmentation.protocol]
     return Segmentation(len(frames.class_names), frames.ignore_index, frames.class_names, protocol)
 

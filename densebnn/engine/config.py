@@ -80,7 +80,7 @@ class EvalConfig:
     run: Path | None = None
     """The run folder; may be given without the flag's name."""
     data: str | None = None
-    """Another .mat file, or rooms; by default the run's own data."""
+    """Other data, a .mat file, a folder, or rooms; by default the run's own data."""
     splits: Path | None = None
     """A splits.mat for that file."""
     split: Literal["test", "train", "all"] = "test"

@@ -68,8 +68,9 @@ def evaluate_run(config: EvalConfig, runtime: Runtime) -> tuple[dict[str, Any], 
     """
     finished = open_finished(config.run)
     trained = finished.config
-    if config.data is not None:  # the run's splits and cache belong to its own file
-        trained = replace(trained, data=replace(trained.data, path=config.data, splits=None, cache="auto"))
+    if config.data is not None:  # the run's splits, cache and layout belong to its own data
+        other = replace(trained.data, path=config.data, splits=None, cache="auto", layout="auto")
+        trained = replace(trained, data=other)
     if config.splits is not None:
         trained = replace(trained, data=replace(trained.data, splits=config.splits))
     if config.protocol is not None:

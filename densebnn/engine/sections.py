@@ -168,16 +168,21 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class DenseDataConfig:
-    """NYU Depth V2, or the built-in sample rooms in the same layout."""
+    """NYU Depth V2 in any of its layouts, one's own folder, or the built-in sample rooms."""
 
     path: str = "rooms"
-    """The labelled .mat file of NYU Depth V2, or rooms for the built-in sample."""
+    """The labelled .mat file of NYU Depth V2, the folder of another layout (datasets/README.md), or rooms for the
+    built-in sample."""
+    layout: str = "auto"
+    """Layout of the data: nyud_mat, nyud_mt, nyud_sync, nyud_h5, nyud_cmx, nyud_vainf, nyud_nicr or own_folder (auto
+    recognises it by what lies there)."""
     splits: Path | None = None
-    """A splits.mat to use instead of the official split."""
+    """For the .mat: a splits.mat to use instead of the official split."""
     class_mapping: Path | None = None
-    """A classMapping40.mat to use instead of the built-in table."""
+    """For the .mat: a classMapping40.mat to use instead of the built-in table."""
     cache: str = "auto"
-    """Folder of the memory-mapped cache, auto for one beside the file, none to read the file itself each time."""
+    """For the .mat: folder of the memory-mapped cache, auto for one beside the file, none to read the file itself each
+    time."""
     size: tuple[int, int] | None = (64, 96)
     """Height and width of the network's input, small by default for quick runs on sample rooms; null: the frame's."""
     zoom: tuple[float, float] = (1.0, 1.0)

@@ -5,6 +5,7 @@ import pytest
 
 from densebnn.backbones import BACKBONES
 from densebnn.binary import METHODS
+from densebnn.data import DENSE_DATASETS
 from densebnn.data.images import IMAGE_DATASETS
 from densebnn.dense.predictor import DECODERS
 from densebnn.engine.cli import dump, parse
@@ -38,6 +39,7 @@ def test_the_help_names_what_is_registered_and_nothing_else():
         "depth.protocol": DEPTH_PROTOCOLS,
         "segmentation.protocol": SEGMENTATION_PROTOCOLS,
         "data.name": IMAGE_DATASETS,
+        "data.layout": DENSE_DATASETS,
     }.items():
         words = re.findall(r"\w+", options[key].help.partition(": ")[2].partition("(")[0])
         assert set(words) - {"or", "which", "is", "built", "in"} == set(registry), key

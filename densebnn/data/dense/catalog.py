@@ -35,8 +35,8 @@ def open_dense_dataset(
         layout: Its name, or `"auto"`: recognised by what lies there.
         fields: Which fields a sample has; None: all that there are.
         classes: 40 or 13, for the .mat also 894. A folder of one's own has the classes of its manifest.
-        **options: Further arguments of the layout, for the .mat those of `NYUDv2`: `cache`, `splits`, `class_mapping`,
-            `progress`. None means the default; another layout takes none of them.
+        **options: Further arguments of the layout, for the .mat those of `NYUDv2`: `cache` (`"none"` for none),
+            `splits`, `class_mapping`, `progress`. None means the default; another layout takes none of them.
 
     Raises:
         UserError: Nothing known lies there, an option is not of this layout, or as the layout's reader says.

@@ -13,6 +13,8 @@ __all__: list[str] = []
 
 
 def _open(path: Path, split: str, fields: tuple[str, ...] | None, classes: int, **options: Any) -> DenseDataset:
+    if options.get("cache") == "none":
+        options["cache"] = None
     return NYUDv2(path, split, classes=classes, fields=NYUDv2.available if fields is None else fields, **options)
 
 
