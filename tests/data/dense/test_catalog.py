@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import runpy
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ from densebnn.data.loading import train_loader
 from densebnn.data.transforms import DenseTrain
 from densebnn.registry import UserError
 
+ROOT = Path(__file__).parents[3]
 WRITERS = runpy.run_path(str(Path(__file__).with_name("layouts.py")))["WRITERS"]
 FILES = [kind for kind in WRITERS if kind != "nyud_mat"]  # the .mat is one file: tests/data/nyud damages it
 LISTED = [kind for kind in FILES if kind.startswith(("nyud_mt", "nyud_cmx", "own_folder")) or kind.endswith("-lists")]
@@ -47,6 +49,20 @@ def close(values, expected, name, lossy):
 
 def test_every_layout_has_a_writer():
     assert {name for name, _ in WRITERS.values()} == set(DENSE_DATASETS)
+
+
+def test_every_layout_has_a_card():
+    page = (ROOT / "datasets/README.md").read_text(encoding="utf-8")
+    cards = {
+        name: card
+        for card, names in re.findall(r"\]\((\w+/README\.md)\) \| (`.*?) \|", page)
+        for name in names.split(", ")
+    }
+    assert {name.strip("`") for name in cards} == set(DENSE_DATASETS)
+    assert all(
+        name.strip("`") in (ROOT / "datasets" / card).read_text() for name, card in cards.items() if "png" in card
+    )
+    assert all((ROOT / "datasets" / card).is_file() for card in cards.values())
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

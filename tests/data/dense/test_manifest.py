@@ -1,7 +1,11 @@
+import dataclasses
 import os
+import re
+from pathlib import Path
 
 import pytest
 
+from densebnn.data.dense.fields import FIELDS
 from densebnn.data.dense.manifest import Manifest, read_manifest
 from densebnn.registry import UserError
 
@@ -16,6 +20,17 @@ def read(tmp_path):
         return read_manifest(file)
 
     return read
+
+
+def test_the_card_shows_a_manifest_that_is_read_and_explains_every_entry(read):
+    card = (Path(__file__).parents[3] / "datasets" / "own_folder" / "README.md").read_text(encoding="utf-8")
+    found = read(re.search(r"```yaml\n(.*?)```", card, re.DOTALL)[1])
+    assert found.size == (480, 640)
+    assert list(found.classes.values()) == ["wall", "floor", "chair", "other"]
+    explained = {
+        name for row in re.findall(r"^\| (`.*?) \|", card, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert explained == {*FIELDS, *(field.name for field in dataclasses.fields(Manifest))} - {"patterns"}
 
 
 def test_defaults(read):
