@@ -19,7 +19,7 @@ import densebnn
 from densebnn.binary import METHODS
 from densebnn.engine.ablation import AblateConfig, cells_of
 from densebnn.engine.cli import parse
-from densebnn.engine.config import EvalConfig, FinetuneConfig, PretrainConfig, SummaryConfig
+from densebnn.engine.config import EvalConfig, FinetuneConfig, PretrainConfig, ReportConfig, SummaryConfig
 from densebnn.engine.dialect import options_of
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +32,7 @@ TOOLS = {
     "finetune_nyud.py": FinetuneConfig,
     "pretrain_cls.py": PretrainConfig,
     "eval.py": EvalConfig,
+    "report.py": ReportConfig,
     "summary.py": SummaryConfig,
 }
 

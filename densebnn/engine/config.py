@@ -24,7 +24,7 @@ from densebnn.engine.sections import (
 from densebnn.engine.task_sections import DepthConfig, SegmentationConfig, WeightsConfig, task_names
 from densebnn.registry import UserError
 
-__all__ = ["Config", "EvalConfig", "FinetuneConfig", "PretrainConfig", "SummaryConfig", "identity"]
+__all__ = ["Config", "EvalConfig", "FinetuneConfig", "PretrainConfig", "ReportConfig", "SummaryConfig", "identity"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,14 @@ class EvalConfig:
     def __post_init__(self) -> None:
         positive(batch_size=self.batch_size)
         not_negative(workers=self.workers, threads=self.threads)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Write report.html of a finished run anew, with what eval.py has left in its folder since."""
+
+    run: Path | None = None
+    """The run folder; may be given without the flag's name."""
 
 
 @dataclass(frozen=True)

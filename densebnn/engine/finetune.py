@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from densebnn.binary import summary
 from densebnn.data.transforms import DenseEval, DenseTrain
 from densebnn.dense import DensePredictor
 from densebnn.engine.assembly import (
@@ -18,14 +19,17 @@ from densebnn.engine.assembly import (
 )
 from densebnn.engine.config import FinetuneConfig
 from densebnn.engine.encoders import load_encoder
+from densebnn.engine.examples import write_examples
 from densebnn.engine.objective import Objective, contrastive_term
 from densebnn.engine.panels import write_panels
+from densebnn.engine.report_html import write_html
+from densebnn.engine.results import results_of
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
 from densebnn.engine.session import Data, finish, open_run, read_report, train_and_evaluate
 from densebnn.engine.teachers import open_teacher
 from densebnn.engine.terms import open_terms
-from densebnn.tasks import DenseTask, MultiTask
+from densebnn.tasks import DenseTask, MultiTask, dense_parts
 from densebnn.weights import save_weights
 
 __all__ = ["finetune"]
@@ -66,12 +70,20 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
             return run, read_report(run)
         report = train_and_evaluate(objective, data, config.train, config.run, run, runtime)
         report["protocol"] = describe_protocol(task)
-        finish(run, report, runtime, lambda: _save(run, model, task, data))
+        finish(run, report, runtime, lambda: _save(run, model, task, data, report))
         return run, report
 
 
-def _save(run: RunFolder, model: DensePredictor, task: DenseTask | MultiTask, data: Data) -> None:
+def _save(
+    run: RunFolder, model: DensePredictor, task: DenseTask | MultiTask, data: Data, report: dict[str, Any]
+) -> None:
+    """Write all that a run leaves but its report, to which the examples and the network's cost are added."""
     save_weights(run.path / "weights.safetensors", model.state_dict(), {"task": task.name})
     chosen = range(0, len(data.test_set), max(len(data.test_set) // _PANELS, 1))[:_PANELS]
     samples = [data.eval_transform(data.test_set[index], 0) for index in chosen]
     write_panels(run.path / "panels.png", model, task, samples)
+    details, frames = report.get("details", {}), data.test_set
+    examples = write_examples(run.path / "examples", model, {task.name: task}, details, frames, data.eval_transform)
+    cost = summary(model, tuple(samples[0]["image"].shape)).to_dict()
+    report |= {"examples": examples, "cost": {"input_size": list(cost["input_size"]), **cost["totals"]}}
+    write_html(results_of(run, report))

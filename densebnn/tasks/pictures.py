@@ -27,6 +27,14 @@ class Picture:
     low: float
     high: float
 
+    def rgb(self) -> np.ndarray:
+        """Return the colours as uint8 (H, W, 3), grey where masked."""
+        import matplotlib
+
+        colours = matplotlib.colormaps[self.colours].with_extremes(bad="0.5")
+        share = (np.ma.asarray(self.data, dtype=np.float64) - self.low) / max(self.high - self.low, 1e-12)
+        return colours(share, bytes=True)[..., :3]
+
 
 def depth_pictures(truth: np.ndarray, prediction: np.ndarray) -> list[Picture]:
     """Return truth, prediction and absolute error of depths (H, W) in metres; 0 = no truth."""
