@@ -18,9 +18,10 @@ def main(argv: Sequence[str]) -> None:
     with start(config.run.threads or None, config.run.device) as runtime:
         run, report = finetune(config, runtime)
         first = config.tasks[0]
-        other = {"depth": "segmentation", "segmentation": "depth"}[first]
-        protocol = {"depth": "eigen", "segmentation": "gupta"}[first]
+        other = {"depth": "segmentation"}.get(config.task, "depth")
+        protocol = {"depth": "eigen", "segmentation": "gupta", "normals": "gupta", "edges": "bsds"}[first]
         named = protocol if len(config.tasks) == 1 else f"{first}={protocol}"
+        recipe = "depth" if config.task == "depth" else "segmentation"
         finished(
             run,
             report,
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
             (
                 f"python tools/eval.py {quote(str(run.path))} --protocol {named}",
                 f"python tools/finetune_nyud.py --task {other}",
-                f"python tools/finetune_nyud.py --task {config.task} --config configs/nyud/{first}.yaml "
+                f"python tools/finetune_nyud.py --task {config.task} --config configs/nyud/{recipe}.yaml "
                 "--data.path nyu_depth_v2_labeled.mat",
             ),
         )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
 from densebnn.binary import set_modes
 from densebnn.data.dense import DenseDataset
 from densebnn.dense import DECODERS, DecoderSpec, DensePredictor
@@ -11,15 +16,25 @@ from densebnn.engine.encoders import check_encoder, resolved
 from densebnn.engine.sections import DecoderConfig, DenseDataConfig
 from densebnn.engine.terms import check_terms
 from densebnn.tasks import (
+    DEPTH_HEADS,
     DEPTH_LOSSES,
     DEPTH_PROTOCOLS,
+    EDGE_LOSSES,
+    EDGE_PROTOCOLS,
+    NORMALS_LOSSES,
+    NORMALS_PROTOCOLS,
+    SEGMENTATION_LOSSES,
     SEGMENTATION_PROTOCOLS,
     WEIGHTINGS,
     DenseTask,
     Depth,
+    Edges,
     MultiTask,
+    Normals,
     Segmentation,
     Weighting,
+    balanced_weights,
+    combined,
     dense_parts,
 )
 
@@ -31,6 +46,7 @@ __all__ = [
     "decoder_spec",
     "describe_protocol",
     "open_frames",
+    "with_class_weights",
 ]
 
 
@@ -39,10 +55,16 @@ def check_names(config: FinetuneConfig) -> None:
     check_encoder(config.encoder)
     check_terms(config.terms)
     (
-        DEPTH_LOSSES[config.depth.loss],
+        combined(DEPTH_LOSSES, config.depth.loss),
+        DEPTH_HEADS[config.depth.head],
         DEPTH_PROTOCOLS[config.depth.protocol],
+        combined(SEGMENTATION_LOSSES, config.segmentation.loss),
         SEGMENTATION_PROTOCOLS[config.segmentation.protocol],
         DECODERS[decoder_spec(config.decoder).key],
+        combined(NORMALS_LOSSES, config.normals.loss),
+        NORMALS_PROTOCOLS[config.normals.protocol],
+        combined(EDGE_LOSSES, config.edges.loss),
+        EDGE_PROTOCOLS[config.edges.protocol],
     )
 
 
@@ -52,32 +74,68 @@ def decoder_spec(decoder: DecoderConfig) -> DecoderSpec:
 
 
 def open_frames(config: FinetuneConfig, data: DenseDataConfig, split: str) -> DenseDataset:
-    """Open one split of the data, or of the sample rooms, with the fields that the task and its protocol read."""
+    """Open one split of the data, or of the sample rooms, with the fields that the tasks and their protocols read."""
     depth: set[str] = {config.depth.ground_truth, DEPTH_PROTOCOLS[config.depth.protocol].ground_truth}
-    read: dict[str, set[str]] = {"segmentation": {"label"}, "depth": depth}
+    read: dict[str, set[str]] = {"segmentation": {"label"}, "depth": depth, "normals": {"normals"}, "edges": {"edges"}}
     fields = {field for name in config.tasks for field in read[name]}
     return open_dense_data(data, split, classes=config.segmentation.classes, fields=("image", *sorted(fields)))
 
 
 def build_task(config: FinetuneConfig, frames: DenseDataset) -> DenseTask | MultiTask:
     """Return the task that the configuration names, or several as one, for the classes and mean depth of `frames`."""
-    build = {"segmentation": _segmentation, "depth": _depth}
+    build: dict[str, Callable[[FinetuneConfig, DenseDataset], DenseTask]] = {
+        "segmentation": _segmentation,
+        "depth": _depth,
+        "normals": lambda config, _: Normals(
+            combined(NORMALS_LOSSES, config.normals.loss), NORMALS_PROTOCOLS[config.normals.protocol]
+        ),
+        "edges": lambda config, _: Edges(
+            combined(EDGE_LOSSES, config.edges.loss),
+            EDGE_PROTOCOLS[config.edges.protocol],
+            config.edges.positive_weight,
+        ),
+    }
     parts = [build[name](config, frames) for name in config.tasks]
     return parts[0] if len(parts) == 1 else MultiTask(parts)
 
 
 def _depth(config: FinetuneConfig, frames: DenseDataset) -> Depth:
     return Depth(
-        loss=DEPTH_LOSSES[config.depth.loss],
+        loss=combined(DEPTH_LOSSES, config.depth.loss, {"silog": {"variance_focus": config.depth.silog_focus}}),
         protocol=DEPTH_PROTOCOLS[config.depth.protocol],
         mean_depth=frames.mean_depth(),
-        **{name: getattr(config.depth, name) for name in ("min_depth", "max_depth", "ground_truth")},
+        head=DEPTH_HEADS[config.depth.head],
+        **{name: getattr(config.depth, name) for name in ("min_depth", "max_depth", "ground_truth", "bins")},
     )
 
 
 def _segmentation(config: FinetuneConfig, frames: DenseDataset) -> Segmentation:
-    protocol = SEGMENTATION_PROTOCOLS[config.segmentation.protocol]
-    return Segmentation(len(frames.class_names), frames.ignore_index, frames.class_names, protocol)
+    weights = config.segmentation.class_weights
+    return Segmentation(
+        len(frames.class_names),
+        frames.ignore_index,
+        frames.class_names,
+        SEGMENTATION_PROTOCOLS[config.segmentation.protocol],
+        combined(SEGMENTATION_LOSSES, config.segmentation.loss),
+        weights if isinstance(weights, tuple) else None,
+    )
+
+
+def with_class_weights(config: FinetuneConfig, frames: DenseDataset) -> FinetuneConfig:
+    """Return the configuration with balanced class weights as numbers, counted over the labels of `frames`.
+
+    Raises:
+        UserError: no pixel has a class.
+    """
+    if "segmentation" not in config.tasks or config.segmentation.class_weights != "balanced":
+        return config
+    classes = len(frames.class_names)
+    counts = np.zeros(classes, np.int64)
+    for index in range(len(frames)):
+        label = frames[index]["label"]
+        counts += np.bincount(label[label != frames.ignore_index], minlength=classes)
+    weights = balanced_weights(counts.tolist())
+    return replace(config, segmentation=replace(config.segmentation, class_weights=weights))
 
 
 def build_weighting(config: FinetuneConfig, task: DenseTask | MultiTask) -> Weighting | None:

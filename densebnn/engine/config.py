@@ -21,7 +21,14 @@ from densebnn.engine.sections import (
     RunConfig,
     TermConfig,
 )
-from densebnn.engine.task_sections import DepthConfig, SegmentationConfig, WeightsConfig, task_names
+from densebnn.engine.task_sections import (
+    DepthConfig,
+    EdgesConfig,
+    NormalsConfig,
+    SegmentationConfig,
+    WeightsConfig,
+    task_names,
+)
 from densebnn.registry import UserError
 
 __all__ = ["Config", "EvalConfig", "FinetuneConfig", "PretrainConfig", "ReportConfig", "SummaryConfig", "identity"]
@@ -29,15 +36,17 @@ __all__ = ["Config", "EvalConfig", "FinetuneConfig", "PretrainConfig", "ReportCo
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """Train a network for depth, segmentation or both on a binary encoder, and evaluate it."""
+    """Train a network for depth, segmentation and more, at once or alone, on a binary encoder, and evaluate it."""
 
     task: str = "depth"
-    """What to predict: segmentation, depth, or several with commas between them."""
+    """What to predict: segmentation, depth, normals, edges, or several with commas between them."""
     data: DenseDataConfig = field(default_factory=DenseDataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
+    normals: NormalsConfig = field(default_factory=NormalsConfig)
+    edges: EdgesConfig = field(default_factory=EdgesConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     terms: dict[str, TermConfig] = field(default_factory=dict)

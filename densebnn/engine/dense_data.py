@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import cast
 
-from densebnn.data import open_dense_dataset
+from densebnn.data import DERIVED, Derived, open_dense_dataset
 from densebnn.data.dense import DenseDataset
 from densebnn.data.rooms import sample_rooms
 from densebnn.engine.sections import DenseDataConfig
@@ -22,7 +24,8 @@ def open_dense_data(
         data: Where they are, and the options of the labelled .mat.
         split: `"train"`, `"test"` or `"all"`.
         classes: How many, where the data have classes of NYU Depth V2.
-        fields: Which fields a sample has; None: all that there are.
+        fields: Which fields a sample has; None: all that there are. Normals and edges that the data have not are
+            derived from depth and labels, see `densebnn.data.derived`.
 
     Raises:
         UserError: As `open_dense_dataset`; or options of a .mat were given for the sample rooms.
@@ -33,13 +36,22 @@ def open_dense_data(
             raise UserError(f"splits {splits} are for a .mat file, the sample rooms have their own; leave them out")
         path, splits = sample_rooms()
         layout = "nyud_mat"
-    return open_dense_dataset(
+    opened = partial(
+        open_dense_dataset,
         path,
         split,
         layout=layout,
-        fields=fields,
         classes=classes,
         cache=None if data.cache == "auto" else data.cache,
         splits=splits,
         class_mapping=data.class_mapping,
     )
+    if fields is None or not DERIVED.keys() & set(fields):
+        return opened(fields=fields)
+    available = opened(fields=("image",)).available
+    derived = [field for field in fields if field in DERIVED and field not in available]
+    sources = dict.fromkeys(
+        [*(field for field in fields if field not in derived), *(DERIVED[field] for field in derived)]
+    )
+    frames = opened(fields=tuple(sources))
+    return cast(DenseDataset, Derived(frames, fields)) if derived else frames

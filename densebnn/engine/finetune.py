@@ -16,6 +16,7 @@ from densebnn.engine.assembly import (
     check_names,
     describe_protocol,
     open_frames,
+    with_class_weights,
 )
 from densebnn.engine.config import FinetuneConfig
 from densebnn.engine.encoders import load_encoder
@@ -47,7 +48,7 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     train_set = open_frames(config, config.data, "train")
     test_set = open_frames(config, config.data, "test")
     torch.manual_seed(config.train.seed)
-    task = build_task(config, train_set)
+    task = build_task(with_class_weights(config, train_set), train_set)
     model = build_predictor(config, task)
     load_encoder(model, config.encoder)
     size = config.data.size or train_set.frame_size

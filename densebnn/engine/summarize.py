@@ -18,6 +18,7 @@ from densebnn.engine.encoders import resolved
 from densebnn.engine.sections import NetworkConfig
 from densebnn.engine.teachers import load_network
 from densebnn.registry import UserError
+from densebnn.tasks import DEPTH_HEADS
 
 __all__ = ["summarize"]
 
@@ -57,7 +58,12 @@ def _of_run(config: SummaryConfig, run: Path) -> tuple[nn.Module, Size]:
         raise UserError(f"{run} is not a run folder (no config.yaml in it); give the folder of a run")
     if "task" in read(run / "config.yaml"):
         trained = load(FinetuneConfig, run / "config.yaml")
-        channels = {"segmentation": trained.segmentation.classes, "depth": 1}
+        channels = {
+            "segmentation": trained.segmentation.classes,
+            "depth": DEPTH_HEADS[trained.depth.head].channels(trained.depth.bins),
+            "normals": 3,
+            "edges": 1,
+        }
         several = {name: channels[name] for name in trained.tasks}
         outputs = several if len(several) > 1 else channels[trained.task]
         model = _dense(resolved(trained.encoder), decoder_spec(trained.decoder), outputs, trained.decoder.shared)

@@ -1,8 +1,7 @@
-"""Monocular depth: a head that is bounded in metres, a masked regression loss, and the figures of a protocol."""
+"""Monocular depth: a head that gives metres, a masked regression loss, and the figures of a protocol."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -12,50 +11,14 @@ from torch import Tensor, nn
 
 from densebnn.registry import UserError
 from densebnn.tasks.base import TASKS, DenseTask, check_maps
+from densebnn.tasks.depth_heads import DEPTH_HEADS, DepthHead
 from densebnn.tasks.depth_metrics import DepthMetrics
 from densebnn.tasks.details import DetailedDepthMetrics
 from densebnn.tasks.losses import DepthLoss, silog
 from densebnn.tasks.pictures import Picture, depth_pictures
 from densebnn.tasks.protocols import DEPTH_PROTOCOLS, DepthProtocol
 
-__all__ = ["BoundedDepth", "Depth"]
-
-
-class BoundedDepth(nn.Module):
-    """Map raw outputs x to metres: min + (max - min) sigmoid(x + logit((mean - min) / (max - min))).
-
-    A raw output of 0 is the mean, so an untrained network starts at the best constant prediction instead of far from
-    it. The range is kept in buffers: a checkpoint carries its own. Computed in float32 also under autocast, whose
-    bfloat16 would round 4 m to steps of 3 cm.
-
-    Args:
-        min_depth: Metres, the smallest prediction.
-        max_depth: Metres, the largest prediction.
-        mean_depth: Metres, the prediction for a raw output of 0.
-
-    Raises:
-        UserError: Unless 0 < min_depth < mean_depth < max_depth < infinity.
-    """
-
-    lowest: Tensor
-    span: Tensor
-    offset: Tensor
-
-    def __init__(self, min_depth: float, max_depth: float, mean_depth: float) -> None:
-        super().__init__()
-        if not 0 < min_depth < mean_depth < max_depth < math.inf:
-            raise UserError(
-                f"min_depth {min_depth:g}, mean_depth {mean_depth:g}, max_depth {max_depth:g}: "
-                "these metres must be positive, finite and in increasing order"
-            )
-        share = (mean_depth - min_depth) / (max_depth - min_depth)
-        self.register_buffer("lowest", torch.tensor(float(min_depth)))
-        self.register_buffer("span", torch.tensor(float(max_depth - min_depth)))
-        self.register_buffer("offset", torch.tensor(math.log(share / (1 - share))))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return metres, in the shape of `x`."""
-        return self.lowest + self.span * torch.sigmoid(x.float() + self.offset)
+__all__ = ["Depth"]
 
 
 class Depth(DenseTask):
@@ -70,13 +33,15 @@ class Depth(DenseTask):
         max_depth: Metres, the largest prediction.
         mean_depth: Metres, the mean of the training truth, where the prediction starts.
         ground_truth: The batch field to train on: `depth` (filled) or `raw_depth` (with holes).
+        head: See `depth_heads.DEPTH_HEADS`.
+        bins: How many the head has, if it has bins.
 
     Raises:
-        UserError: The range is not in increasing order (see `BoundedDepth`), or there is no such ground truth.
+        UserError: The range is not in increasing order or has no such bins (see `depth_heads`), or there is no such
+            ground truth.
     """
 
     name = "depth"
-    out_channels = 1
     headline = "rmse"
     higher_is_better = False
     regression = True
@@ -90,6 +55,8 @@ class Depth(DenseTask):
         max_depth: float = 10.0,
         mean_depth: float = 2.7,
         ground_truth: Literal["depth", "raw_depth"] = "depth",
+        head: DepthHead = DEPTH_HEADS["bounded"],
+        bins: int = 64,
     ) -> None:
         if ground_truth not in ("depth", "raw_depth"):
             raise UserError(f"ground_truth is {ground_truth!r}; choose 'depth' or 'raw_depth'")
@@ -97,12 +64,13 @@ class Depth(DenseTask):
         self.protocol = protocol
         self.max_depth = max_depth
         self._loss = loss
-        self._range = (min_depth, max_depth, mean_depth)
+        self._make_head, self._range = head.make, (min_depth, max_depth, mean_depth, bins)
+        self.out_channels = head.channels(bins)
         self.head()  # refuses a contradicting range now
 
-    def head(self) -> BoundedDepth:
-        """Return a new `BoundedDepth` with the task's range."""
-        return BoundedDepth(*self._range)
+    def head(self) -> nn.Module:
+        """Return a new head with the task's range: raw outputs (N, out_channels, H, W) -> metres (N, 1, H, W)."""
+        return self._make_head(*self._range)
 
     def loss(self, prediction: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of metres (N, 1, H, W) over the valid pixels of the batch."""

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from densebnn.registry import Registry
+from densebnn.registry import Registry, UserError
 
-__all__ = ["DEPTH_LOSSES", "DepthLoss", "berhu", "cross_entropy", "l1", "l1_log", "silog"]
+__all__ = [
+    "DEPTH_LOSSES",
+    "DepthLoss",
+    "berhu",
+    "combined",
+    "cross_entropy",
+    "gradient_matching",
+    "l1",
+    "l1_log",
+    "l2",
+    "silog",
+]
 
 DepthLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(prediction, target, valid), three tensors of one shape, in metres, metres and bool -> scalar."""
@@ -32,6 +46,13 @@ def l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     with torch.autocast(prediction.device.type, enabled=False):
         p, g, count = _masked(prediction, target, valid)
         return (p - g).abs().sum() / count
+
+
+def l2(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean squared error in square metres over the valid pixels of the batch. Arguments as in `l1`."""
+    with torch.autocast(prediction.device.type, enabled=False):
+        p, g, count = _masked(prediction, target, valid)
+        return (p - g).square().sum() / count
 
 
 def l1_log(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -76,6 +97,30 @@ def berhu(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         error = (p - g).abs()
         c = (0.2 * error.detach().amax()).clamp_min(_SMALLEST_DEPTH)
         return torch.where(error <= c, error, (error.square() + c.square()) / (2 * c)).sum() / count
+
+
+def gradient_matching(prediction: Tensor, target: Tensor, valid: Tensor, scales: int = 4) -> Tensor:
+    """Return the mean |dR/dx| + |dR/dy| of R = ln p - ln g, summed over scales: it sharpens what a base loss gives.
+
+    Li and Snavely, "MegaDepth", CVPR 2018, section 4: at scale k every 2^k-th pixel is taken, differences count where
+    both pixels are valid, and the mean is over the valid pixels of the scale. It says nothing about an overall factor,
+    so add it to another loss.
+
+    Args:
+        prediction: Depth in metres, (N, H, W).
+        target: Truth in metres, the same shape; what stands where `valid` is False (also NaN) has no influence.
+        valid: bool, the same shape.
+        scales: How many.
+    """
+    with torch.autocast(prediction.device.type, enabled=False):
+        p, g, _ = _masked(prediction, target, valid)
+        ratio, total = _log_ratio(p, g), 0 * p.sum()
+        for scale in range(scales):
+            r, v = (field[:, :: 2**scale, :: 2**scale] for field in (ratio, valid))
+            across = (r[:, :, 1:] - r[:, :, :-1]).abs() * (v[:, :, 1:] & v[:, :, :-1])
+            down = (r[:, 1:] - r[:, :-1]).abs() * (v[:, 1:] & v[:, :-1])
+            total = total + (across.sum() + down.sum()) / v.sum().clamp_min(1)
+        return total
 
 
 def cross_entropy(
@@ -123,3 +168,43 @@ DEPTH_LOSSES.register("l1")(l1)
 DEPTH_LOSSES.register("l1_log")(l1_log)
 DEPTH_LOSSES.register("silog")(silog)
 DEPTH_LOSSES.register("berhu")(berhu)
+DEPTH_LOSSES.register("l2")(l2)
+DEPTH_LOSSES.register("gradient")(gradient_matching)
+
+Loss = TypeVar("Loss", bound=Callable[..., Tensor])
+
+
+def combined(
+    registry: Registry[Loss], text: str, options: Mapping[str, Mapping[str, Any]] | None = None
+) -> Callable[..., Tensor]:
+    """Return the loss that a text names: `NAME`, or several with factors, such as `silog + 0.5*gradient`.
+
+    Args:
+        registry: of the losses.
+        text: names joined by +, each with a factor before a * or none.
+        options: keyword arguments of losses by name.
+
+    Raises:
+        UserError: an unknown name, or a factor that is not a positive number.
+    """
+    parts = []
+    for part in text.split("+"):
+        factor, star, name = part.rpartition("*")
+        parts.append((_factor(factor, text) if star else 1.0, name.strip()))
+    losses = [(factor, partial(registry[name], **(options or {}).get(name, {}))) for factor, name in parts]
+
+    def total(*arguments: Any) -> Tensor:
+        first, *others = (loss(*arguments) if factor == 1 else factor * loss(*arguments) for factor, loss in losses)
+        return sum(others, first)
+
+    return total
+
+
+def _factor(text: str, whole: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = math.nan
+    if not 0 < factor < math.inf:
+        raise UserError(f"loss {whole!r}: expected a positive factor before the *, got {text.strip()!r}")
+    return factor

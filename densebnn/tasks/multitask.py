@@ -95,6 +95,10 @@ class MultiTask(Task[Predictions]):
         """Return a new metric of every task."""
         return MultiTaskMetrics({name: part.metrics() for name, part in self.parts.items()})
 
+    def detailed_metrics(self) -> MultiTaskMetrics:
+        """Return a new metric of every task, with the details that it tells."""
+        return MultiTaskMetrics({name: part.detailed_metrics() for name, part in self.parts.items()})
+
     def pictures(self, prediction: Predictions, sample: Mapping[str, Tensor]) -> list[Picture]:
         """Return what the tasks show of a sample, one after another."""
         return [picture for name, part in self.parts.items() for picture in part.pictures(prediction[name], sample)]

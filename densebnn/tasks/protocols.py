@@ -15,7 +15,16 @@ from typing import Literal
 
 from densebnn.registry import Registry
 
-__all__ = ["DEPTH_PROTOCOLS", "SEGMENTATION_PROTOCOLS", "Crop", "DepthProtocol", "Protocol"]
+__all__ = [
+    "DEPTH_PROTOCOLS",
+    "EDGE_PROTOCOLS",
+    "NORMALS_PROTOCOLS",
+    "SEGMENTATION_PROTOCOLS",
+    "Crop",
+    "DepthProtocol",
+    "EdgeProtocol",
+    "Protocol",
+]
 
 
 @dataclass(frozen=True)
@@ -30,13 +39,22 @@ class Crop:
     def slices(self, height: int, width: int) -> tuple[slice, slice]:
         """Return the region in a frame of another size: each edge scaled in proportion and rounded, halves upwards.
 
-        At 480x640 the slices are exact. A frame that was cropped before (425x560, say) is not a smaller picture of
-        the whole: use `dataclasses.replace(protocol, crop=None)` for it.
+        At 480x640 the slices are exact. A frame of 425x560 is no smaller picture of the whole but its part
+        [45:470, 40:600], as the multi-task copies of the data have it: there, the region is what lies in that part.
         """
+        if (height, width) == (_CROPPED.bottom - _CROPPED.top, _CROPPED.right - _CROPPED.left):
+            return (
+                slice(max(self.top - _CROPPED.top, 0), min(self.bottom - _CROPPED.top, height)),
+                slice(max(self.left - _CROPPED.left, 0), min(self.right - _CROPPED.left, width)),
+            )
         return (
             slice(_scaled(self.top, height, 480), _scaled(self.bottom, height, 480)),
             slice(_scaled(self.left, width, 640), _scaled(self.right, width, 640)),
         )
+
+
+_CROPPED = Crop(45, 470, 40, 600)
+"""The region of Gupta et al. 2013, 425x560."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +75,13 @@ class Protocol:
 
     @property
     def description(self) -> str:
-        """The protocol in one line, for reports."""
-        if self.crop is None:
-            return "whole frame; prediction resized bilinearly to the truth"
+        """The protocol in one line with its name, for reports."""
+        return f"{self.name}: {'; '.join(self._parts())}"
+
+    def _parts(self) -> list[str]:
         c = self.crop
-        return (
-            f"region [{c.top}:{c.bottom}, {c.left}:{c.right}] of the 480x640 frame; "
-            "prediction resized bilinearly to the truth"
-        )
+        where = "whole frame" if c is None else f"region [{c.top}:{c.bottom}, {c.left}:{c.right}] of the 480x640 frame"
+        return [where, "prediction resized bilinearly to the truth"]
 
 
 @dataclass(frozen=True)
@@ -89,31 +106,57 @@ class DepthProtocol(Protocol):
     clamp: tuple[float | None, float | None] = (None, None)
     averaging: Literal["image", "pixel"] = "pixel"
 
-    @property
-    def description(self) -> str:
-        """The protocol in one line, for reports."""
+    def _parts(self) -> list[str]:
         below = "<=" if self.include_max else "<"
         low, high = self.clamp
         bounds = f"[{-math.inf if low is None else low:g}, {math.inf if high is None else high:g}] m"
-        clamp = "not clamped" if low is None and high is None else f"clamped to {bounds}"
-        average = "per image, then over images" if self.averaging == "image" else "over all pixels at once"
-        return (
-            f"truth {self.ground_truth}; {super().description}; valid {self.min_depth:g} < truth {below} "
-            f"{self.max_depth:g} m; prediction {clamp}; averaged {average}"
-        )
+        return [
+            f"truth {self.ground_truth}",
+            *super()._parts(),
+            f"valid {self.min_depth:g} < truth {below} {self.max_depth:g} m",
+            "prediction not clamped" if low is None and high is None else f"prediction clamped to {bounds}",
+            "averaged " + ("per image, then over images" if self.averaging == "image" else "over all pixels at once"),
+        ]
+
+
+@dataclass(frozen=True)
+class EdgeProtocol(Protocol):
+    """How a boundary F-measure is computed.
+
+    Attributes:
+        tolerance: Largest distance of two matched pixels, as a share of the region's diagonal.
+        thresholds: How many, evenly between 0 and 1.
+        matching: `distance`: every pixel with one of the other kind within the tolerance is matched, which is quick but
+            never stricter; `correspondence`: one to one, as the Berkeley benchmark does.
+    """
+
+    tolerance: float = 0.0075
+    thresholds: int = 99
+    matching: Literal["distance", "correspondence"] = "distance"
+
+    @property
+    def headline(self) -> str:
+        """The name of the figure; matched by distance, it is not the benchmark's."""
+        return "odsf" if self.matching == "correspondence" else f"odsf_{self.matching}"
+
+    def _parts(self) -> list[str]:
+        how = {"distance": "to any pixel within", "correspondence": "one to one within"}[self.matching]
+        return [
+            *super()._parts(),
+            f"thinned, matched {how} {self.tolerance:g} of the diagonal, {self.thresholds} thresholds",
+            "averaged over all pixels at once",
+        ]
 
 
 def _scaled(edge: int, size: int, full: int) -> int:
     return (2 * edge * size + full) // (2 * full)  # integer arithmetic: no half is lost to a float
 
 
-_GUPTA = Crop(45, 470, 40, 600)
-
 SEGMENTATION_PROTOCOLS: Registry[Protocol] = Registry("segmentation protocol")
 """`full`: 480x640 with its white border, as ESANet, CMX and DFormer. `gupta`: the 425x560 region of Gupta et al.
 2013, as FCN and the multi-task literature. Both pool one confusion matrix over all images."""
 SEGMENTATION_PROTOCOLS["full"] = Protocol("full")
-SEGMENTATION_PROTOCOLS["gupta"] = Protocol("gupta", crop=_GUPTA)
+SEGMENTATION_PROTOCOLS["gupta"] = Protocol("gupta", crop=_CROPPED)
 
 DEPTH_PROTOCOLS: Registry[DepthProtocol] = Registry("depth protocol")
 """`eigen`: raw truth in Eigen's crop, 1e-3 < truth < 10, prediction clamped to [1e-3, 10], mean over images (BTS,
@@ -131,5 +174,18 @@ DEPTH_PROTOCOLS["eigen"] = DepthProtocol(
 )
 # NYUD-v2 ends at 10 m, so the upper bound of the next two changes nothing there; it drops the 255 m that some converted
 # copies of the data write for "missing".
-DEPTH_PROTOCOLS["mtl"] = DepthProtocol("mtl", crop=_GUPTA, clamp=(1e-9, None))
+DEPTH_PROTOCOLS["mtl"] = DepthProtocol("mtl", crop=_CROPPED, clamp=(1e-9, None))
 DEPTH_PROTOCOLS["laina"] = DepthProtocol("laina")
+
+NORMALS_PROTOCOLS: Registry[Protocol] = Registry("normals protocol")
+"""`full`: the whole frame. `gupta`: the 425x560 region, as the multi-task literature. Both count every pixel whose true
+normal is not 0, all pixels of all images at once."""
+NORMALS_PROTOCOLS["full"] = Protocol("full")
+NORMALS_PROTOCOLS["gupta"] = Protocol("gupta", crop=_CROPPED)
+
+EDGE_PROTOCOLS: Registry[EdgeProtocol] = Registry("edge protocol")
+"""`distance`: whole frame, matched by distance within 0.0075 of the diagonal. `bsds`: the same, one to one, as the
+Berkeley benchmark; slow. `mtl`: one to one within 0.011 in the 425x560 region, as the multi-task literature."""
+EDGE_PROTOCOLS["distance"] = EdgeProtocol("distance")
+EDGE_PROTOCOLS["bsds"] = EdgeProtocol("bsds", matching="correspondence")
+EDGE_PROTOCOLS["mtl"] = EdgeProtocol("mtl", crop=_CROPPED, tolerance=0.011, matching="correspondence")

@@ -1,9 +1,10 @@
-"""Semantic segmentation: cross-entropy and the figures of one confusion matrix."""
+"""Semantic segmentation: a loss over labels and the figures of one confusion matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,24 +12,27 @@ from densebnn.registry import UserError
 from densebnn.tasks.base import TASKS, DenseTask, check_labels, check_maps
 from densebnn.tasks.confusion import SegmentationMetrics
 from densebnn.tasks.details import DetailedSegmentationMetrics
-from densebnn.tasks.losses import cross_entropy
 from densebnn.tasks.pictures import Picture, label_pictures
 from densebnn.tasks.protocols import SEGMENTATION_PROTOCOLS, Protocol
+from densebnn.tasks.segmentation_losses import SegmentationLoss, weighted_cross_entropy
 
 __all__ = ["Segmentation"]
 
 
 class Segmentation(DenseTask):
-    """Label every pixel: logits (N, C, H, W) against `label` (N, H, W), cross-entropy, ranked by mIoU.
+    """Label every pixel: logits (N, C, H, W) against `label` (N, H, W), ranked by mIoU.
 
     Args:
         num_classes: C.
         ignore_index: The label of pixels that count neither in the loss nor in the metric.
         class_names: C names for reports; numbers if not given.
         protocol: Which region the metric looks at; the loss looks at the whole frame.
+        loss: See `segmentation_losses.SEGMENTATION_LOSSES`.
+        class_weights: C factors of the true classes in the cross-entropy; none weighs all the same.
 
     Raises:
-        UserError: There are fewer than 2 classes, `ignore_index` is a class, or the number of names is not C.
+        UserError: There are fewer than 2 classes, `ignore_index` is a class, or the number of names or weights is not
+            C; or a weight is negative, or all are 0.
     """
 
     name = "segmentation"
@@ -42,6 +46,8 @@ class Segmentation(DenseTask):
         ignore_index: int = 255,
         class_names: Sequence[str] | None = None,
         protocol: Protocol = SEGMENTATION_PROTOCOLS["full"],
+        loss: SegmentationLoss = weighted_cross_entropy,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         if num_classes < 2:
             raise UserError(f"num_classes is {num_classes}; segmentation needs at least 2 classes")
@@ -49,6 +55,8 @@ class Segmentation(DenseTask):
         self.ignore_index = ignore_index
         self.class_names = class_names
         self.protocol = protocol
+        self._loss = loss
+        self._class_weights = None if class_weights is None else _checked(class_weights, num_classes)
         self.metrics()  # refuses contradicting arguments now, not after an epoch of training
 
     def head(self) -> nn.Module:
@@ -56,7 +64,7 @@ class Segmentation(DenseTask):
         return nn.Identity()
 
     def loss(self, prediction: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the cross-entropy over the pixels that are not ignored.
+        """Return the loss over the pixels that are not ignored.
 
         Raises:
             UserError: A label is neither a class nor `ignore_index`.
@@ -64,7 +72,7 @@ class Segmentation(DenseTask):
         label = batch["label"]
         check_maps(prediction, label, self.out_channels, same_size=True)
         check_labels(label, self.out_channels, batch, self.ignore_index)
-        return cross_entropy(prediction, label, self.ignore_index)
+        return self._loss(prediction, label, self.ignore_index, self._class_weights)
 
     def metrics(self) -> SegmentationMetrics:
         """Return a new `SegmentationMetrics` under the task's protocol."""
@@ -79,6 +87,14 @@ class Segmentation(DenseTask):
         truth = sample["label"]
         resized = F.interpolate(prediction, truth.shape, mode="bilinear", align_corners=False)
         return label_pictures(truth.numpy(), resized[0].argmax(0).numpy(), self.out_channels, self.ignore_index)
+
+
+def _checked(weights: Sequence[float], num_classes: int) -> Tensor:
+    if len(weights) != num_classes:
+        raise UserError(f"{len(weights)} class weights for {num_classes} classes; give one for each class")
+    if not (all(0 <= weight < float("inf") for weight in weights) and any(weights)):
+        raise UserError(f"class weights must be 0 or more, one of them positive, got {list(weights)}")
+    return torch.tensor(weights, dtype=torch.float64)
 
 
 TASKS.register("segmentation")(Segmentation)

@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
@@ -13,8 +14,21 @@ from densebnn.engine.config import EvalConfig, FinetuneConfig, PretrainConfig, i
 from densebnn.engine.dialect import options_of
 from densebnn.engine.recipe import InitConfig, LossConfig, StageConfig, TrainConfig
 from densebnn.engine.sections import ContrastiveConfig, RunConfig
+from densebnn.engine.task_sections import DENSE_TASKS, DepthConfig, EdgesConfig, WeightsConfig
 from densebnn.registry import UserError
-from densebnn.tasks import DEPTH_LOSSES, DEPTH_PROTOCOLS, SEGMENTATION_PROTOCOLS
+from densebnn.tasks import (
+    DEPTH_HEADS,
+    DEPTH_LOSSES,
+    DEPTH_PROTOCOLS,
+    EDGE_LOSSES,
+    EDGE_PROTOCOLS,
+    NORMALS_LOSSES,
+    NORMALS_PROTOCOLS,
+    SEGMENTATION_LOSSES,
+    SEGMENTATION_PROTOCOLS,
+    TASKS,
+    WEIGHTINGS,
+)
 
 
 def parsed(config_class, *argv):
@@ -37,12 +51,34 @@ def test_the_help_names_what_is_registered_and_nothing_else():
         "decoder.name": DECODERS.values(),
         "depth.loss": DEPTH_LOSSES,
         "depth.protocol": DEPTH_PROTOCOLS,
+        "depth.head": DEPTH_HEADS,
         "segmentation.protocol": SEGMENTATION_PROTOCOLS,
+        "segmentation.loss": SEGMENTATION_LOSSES,
+        "normals.protocol": NORMALS_PROTOCOLS,
+        "normals.loss": NORMALS_LOSSES,
+        "edges.protocol": EDGE_PROTOCOLS,
+        "edges.loss": EDGE_LOSSES,
         "data.name": IMAGE_DATASETS,
         "data.layout": DENSE_DATASETS,
     }.items():
-        words = re.findall(r"\w+", options[key].help.partition(": ")[2].partition("(")[0])
+        text = re.sub(r"\(.*?\)", "", options[key].help.partition(": ")[2]).partition(", or a sum")[0]
+        words = re.findall(r"\w+", text)
         assert set(words) - {"or", "which", "is", "built", "in"} == set(registry), key
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [("depth,normls", "did you mean 'normals'"), ("edges,edges", "each task once"), ("", "unknown task ''")],
+)
+def test_tasks_that_cannot_be_are_refused(task, reason):
+    with pytest.raises(UserError, match=reason):
+        FinetuneConfig(task=task)
+
+
+def test_the_tasks_are_those_that_there_are():
+    assert {*DENSE_TASKS, "classification"} == set(TASKS)
+    assert get_args(options_of(FinetuneConfig)["weights.by"].hint) == tuple(WEIGHTINGS)
+    assert all(options_of(FinetuneConfig)[f"weights.{name}"].default > 0 for name in DENSE_TASKS)
 
 
 @pytest.mark.parametrize("config_class", [FinetuneConfig, PretrainConfig])
@@ -67,6 +103,10 @@ def test_pretraining_has_the_contrastive_term_by_default_and_finetuning_has_not(
 @pytest.mark.parametrize(
     ("config_class", "values", "named"),
     [
+        (DepthConfig, {"silog_focus": 1.5}, "depth.silog_focus"),
+        (DepthConfig, {"bins": 1}, "depth.bins"),
+        (EdgesConfig, {"positive_weight": 1.0}, "edges.positive_weight"),
+        (WeightsConfig, {"depth": 0.0}, "weights.depth"),
         (TrainConfig, {"steps": 0}, "train.steps"),
         (TrainConfig, {"batch_size": -1}, "train.batch_size"),
         (TrainConfig, {"lr": 0.0}, "train.lr"),

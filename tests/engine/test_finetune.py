@@ -59,7 +59,7 @@ def test_several_tasks(flags, dense, runtime, tmp_path):
     assert report["task"] == "segmentation,depth"
     assert report["headline"] == {"segmentation": "miou", "depth": "rmse"}
     assert {name: figures["images"] for name, figures in report["figures"].items()} == {"segmentation": 3, "depth": 3}
-    assert report["protocol"]["depth"].startswith("truth depth; whole frame")
+    assert report["protocol"]["depth"].startswith("laina: truth depth; whole frame")
     assert (run.path / "panels.png").stat().st_size > 10_000
     learned = "uncertainty" in flags
     for record in run.records():
@@ -140,7 +140,11 @@ def test_a_folder_can_be_used_again_after_a_mistake_in_the_same_process(trained,
         ("--encoder.weights", "resnet18-rooms"),
         ("--decoder.name", "Linkent"),
         ("--data.layout", "nyud_mtt"),
-        ("--depth.loss", "l2"),
+        ("--depth.loss", "l3"),
+        ("--depth.head", "bins"),
+        ("--segmentation.loss", "cross_entropy+dise"),
+        ("--normals.protocol", "ful"),
+        ("--edges.loss", "focal"),
         ("--depth.protocol", "eigne"),
         ("--segmentation.protocol", "half"),
     ],

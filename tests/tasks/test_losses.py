@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from densebnn.registry import UserError
-from densebnn.tasks.losses import DEPTH_LOSSES, cross_entropy, silog
+from densebnn.tasks.losses import DEPTH_LOSSES, combined, cross_entropy, gradient_matching, silog
 
 
 def numpy_l1(p, g):
@@ -30,7 +30,23 @@ def numpy_berhu(p, g):
     return total / len(e)
 
 
-RETOLD = {"l1": numpy_l1, "l1_log": numpy_l1_log, "silog": numpy_silog, "berhu": numpy_berhu}
+def numpy_l2(p, g):
+    return np.mean((p - g) ** 2)
+
+
+def numpy_gradient(p, g, valid):
+    """The loss on maps (N, H, W), pixel by pixel."""
+    total = 0.0
+    for step in (1, 2, 4, 8):
+        r, v = (np.log(p) - np.log(g))[:, ::step, ::step], valid[:, ::step, ::step]
+        for n, y, x in np.argwhere(v):
+            for other in ((n, y + 1, x), (n, y, x + 1)):
+                if other[1] < v.shape[1] and other[2] < v.shape[2] and v[other]:
+                    total += abs(r[other] - r[n, y, x]) / v.sum()
+    return total
+
+
+RETOLD = {"l1": numpy_l1, "l2": numpy_l2, "l1_log": numpy_l1_log, "silog": numpy_silog, "berhu": numpy_berhu}
 
 
 def maps(seed, valid_share=0.6, shape=(3, 11, 13)):
@@ -39,10 +55,44 @@ def maps(seed, valid_share=0.6, shape=(3, 11, 13)):
 
 
 def test_every_registered_loss_is_retold_here():
-    assert set(RETOLD) == set(DEPTH_LOSSES)
+    assert {*RETOLD, "gradient"} == set(DEPTH_LOSSES)
 
 
-@pytest.mark.parametrize("name", sorted(DEPTH_LOSSES))
+@pytest.mark.parametrize("seed", range(3))
+def test_gradient_matching_equals_numpy(seed):
+    p, g, valid = maps(seed, shape=(2, 17, 19))
+    expected = numpy_gradient(p, g, valid)
+    g[~valid] = np.resize([0, np.nan, np.inf, -np.inf, -3, 255], (~valid).sum())
+    loss = gradient_matching(torch.tensor(p), torch.tensor(g), torch.tensor(valid))
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_gradient_matching_sees_edges_and_no_overall_factor():
+    g = torch.ones(1, 8, 8)
+    g[:, :, 4:] = 2
+    valid = torch.ones_like(g, dtype=torch.bool)
+    assert gradient_matching(3 * g, g, valid).item() == pytest.approx(0, abs=1e-6)
+    assert gradient_matching(torch.full_like(g, 1.5), g, valid) > 0.1
+
+
+def test_losses_add_up_with_factors_and_options():
+    p, g, valid = (torch.tensor(x) for x in maps(0))
+    alone = [loss(p, g, valid).item() for loss in (DEPTH_LOSSES["l1"], gradient_matching)]
+    assert combined(DEPTH_LOSSES, "l1+0.5*gradient")(p, g, valid).item() == pytest.approx(alone[0] + 0.5 * alone[1])
+    focused = combined(DEPTH_LOSSES, "silog", {"silog": {"variance_focus": 0.5}})(p, g, valid)
+    assert focused == silog(p, g, valid, variance_focus=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("l3", "unknown depth loss 'l3'"), ("l1+", "unknown depth loss ''"), ("x*l1", "positive factor"), ("0*l1", "'0'")],
+)
+def test_losses_that_cannot_be_added_are_refused(text, reason):
+    with pytest.raises(UserError, match=reason):
+        combined(DEPTH_LOSSES, text)
+
+
+@pytest.mark.parametrize("name", sorted(RETOLD))
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_depth_loss_equals_numpy(name, seed, dtype):

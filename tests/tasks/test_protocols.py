@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densebnn.registry import UserError
-from densebnn.tasks.protocols import DEPTH_PROTOCOLS, SEGMENTATION_PROTOCOLS
+from densebnn.tasks.protocols import DEPTH_PROTOCOLS, EDGE_PROTOCOLS, NORMALS_PROTOCOLS, SEGMENTATION_PROTOCOLS
 
 EXACT = {
     "eigen": (slice(45, 471), slice(41, 601)),
@@ -16,11 +16,25 @@ EXACT = {
     "full": (slice(0, 480), slice(0, 640)),
 }
 ALL = {**DEPTH_PROTOCOLS, **SEGMENTATION_PROTOCOLS}
+REGISTRIES = DEPTH_PROTOCOLS, SEGMENTATION_PROTOCOLS, NORMALS_PROTOCOLS, EDGE_PROTOCOLS
 
 
 def test_every_protocol_is_listed_here_and_carries_its_name():
     assert set(ALL) == set(EXACT)
-    assert all(protocol.name == name for name, protocol in ALL.items())
+    for registry in REGISTRIES:
+        assert all(protocol.name == name for name, protocol in registry.items())
+        assert all(protocol.description.startswith(f"{name}: ") for name, protocol in registry.items())
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
+def test_a_frame_that_is_cropped_already_is_not_cropped_again(registry):
+    expected = {
+        "eigen": (slice(0, 425), slice(1, 560)),  # what lies of it in the frame
+        "mtl": (slice(0, 425), slice(0, 560)),
+        "gupta": (slice(0, 425), slice(0, 560)),
+    }
+    for name, protocol in registry.items():
+        assert protocol.region(425, 560) == expected.get(name, (slice(0, 425), slice(0, 560)))
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -44,18 +58,23 @@ def test_known_scaled_crops():
 
 def test_descriptions_state_everything():
     assert DEPTH_PROTOCOLS["eigen"].description == (
-        "truth raw_depth; region [45:471, 41:601] of the 480x640 frame; prediction resized bilinearly to the truth; "
-        "valid 0.001 < truth < 10 m; prediction clamped to [0.001, 10] m; averaged per image, then over images"
+        "eigen: truth raw_depth; region [45:471, 41:601] of the 480x640 frame; "
+        "prediction resized bilinearly to the truth; valid 0.001 < truth < 10 m; "
+        "prediction clamped to [0.001, 10] m; averaged per image, then over images"
     )
     assert DEPTH_PROTOCOLS["mtl"].description == (
-        "truth depth; region [45:470, 40:600] of the 480x640 frame; prediction resized bilinearly to the truth; "
+        "mtl: truth depth; region [45:470, 40:600] of the 480x640 frame; prediction resized bilinearly to the truth; "
         "valid 0 < truth <= 10 m; prediction clamped to [1e-09, inf] m; averaged over all pixels at once"
     )
     assert DEPTH_PROTOCOLS["laina"].description == (
-        "truth depth; whole frame; prediction resized bilinearly to the truth; "
+        "laina: truth depth; whole frame; prediction resized bilinearly to the truth; "
         "valid 0 < truth <= 10 m; prediction not clamped; averaged over all pixels at once"
     )
-    assert SEGMENTATION_PROTOCOLS["full"].description == "whole frame; prediction resized bilinearly to the truth"
+    assert SEGMENTATION_PROTOCOLS["full"].description == "full: whole frame; prediction resized bilinearly to the truth"
+    assert EDGE_PROTOCOLS["mtl"].description == (
+        "mtl: region [45:470, 40:600] of the 480x640 frame; prediction resized bilinearly to the truth; "
+        "thinned, matched one to one within 0.011 of the diagonal, 99 thresholds; averaged over all pixels at once"
+    )
 
 
 def test_a_variant_without_crop_takes_the_whole_frame():

@@ -7,7 +7,7 @@ import warnings
 import torch
 import torch.distributed as dist
 
-from densebnn.tasks import DEPTH_PROTOCOLS, Classification, Depth, Segmentation
+from densebnn.tasks import DEPTH_PROTOCOLS, Classification, Depth, Edges, MultiTask, Normals, Segmentation
 
 
 def evaluate(rank, world, images):
@@ -19,16 +19,22 @@ def evaluate(rank, world, images):
         "depth": depth,
         "raw_depth": depth,
         "label": torch.randint(0, 6, (images, 24, 32), generator=generator),
+        "normals": torch.randn(images, 3, 24, 32, generator=generator),
+        "edges": (torch.rand(images, 24, 32, generator=generator) < 0.2).long(),
         "target": torch.randint(0, 8, (images,), generator=generator),
         "index": torch.arange(images) + 7,
     }
     results = {}
-    for task in (Depth(protocol=DEPTH_PROTOCOLS["eigen"]), Segmentation(6), Classification(8)):
-        shape = (images, 8) if task.name == "classification" else (images, task.out_channels, 24, 32)
-        prediction = task.head()(torch.randn(shape, generator=generator))
+    parts = [Depth(protocol=DEPTH_PROTOCOLS["eigen"]), Segmentation(6), Normals(), Edges()]
+    predictions = {"classification": torch.randn(images, 8, generator=generator)}
+    for task in parts:
+        predictions[task.name] = task.head()(torch.randn(images, task.out_channels, 24, 32, generator=generator))
+    for task in (*parts, Classification(8), MultiTask(parts)):
         metric = task.detailed_metrics()
         for i in range(rank, images, world):
-            metric.update(prediction[i : i + 1], {name: field[i : i + 1] for name, field in batch.items()})
+            several = {name: prediction[i : i + 1] for name, prediction in predictions.items()}
+            one = several if isinstance(task, MultiTask) else several[task.name]
+            metric.update(one, {name: field[i : i + 1] for name, field in batch.items()})
         results[task.name] = metric.compute()
     return results
 
