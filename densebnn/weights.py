@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from densebnn.atomic import write_bytes
 from densebnn.registry import UserError
 
-__all__ = ["fingerprint", "load_strict", "load_weights", "save_weights"]
+__all__ = ["fingerprint", "load_strict", "load_weights", "peek_weights", "save_weights"]
+
+T = TypeVar("T")
 
 
 def save_weights(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
@@ -51,17 +53,40 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         >>> save_weights("net.safetensors", net.state_dict(), {"data": "rooms"})  # doctest: +SKIP
         >>> tensors, card = load_weights("net.safetensors")  # doctest: +SKIP
     """
-    path = Path(path)
-    if not path.is_file():
+    # The clone ends the file's memory map: a file that changes later must not change the weights.
+    metadata, tensors = _read(path, lambda file, name: file.get_tensor(name).clone())
+    card = _card(path, metadata)
+    if card.get("sha256") != fingerprint(tensors):
+        raise UserError(_DAMAGED.format(path))
+    return tensors, card
+
+
+def peek_weights(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    """Return the shapes of the tensors in a file that `save_weights` wrote, and its card, without reading a tensor.
+
+    Raises:
+        UserError: see `load_weights`; whether a bit of a tensor has changed is not known yet.
+    """
+    metadata, shapes = _read(path, lambda file, name: tuple(file.get_slice(name).get_shape()))
+    return shapes, _card(path, metadata)
+
+
+_DAMAGED = "{}: its content does not match its SHA-256, so it is damaged; save or download it again"
+
+
+def _read(path: str | os.PathLike[str], read: Callable[[Any, str], T]) -> tuple[dict[str, str], dict[str, T]]:
+    """Return the metadata of a safetensors file, and what `read` takes of each tensor, given file and name."""
+    if not Path(path).is_file():
         raise UserError(f"{path}: no such weights file; give the path of a .safetensors file")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            # The clone ends the file's memory map: a file that changes later must not change the weights.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # not a dict
+            return file.metadata() or {}, {name: read(file, name) for name in file.keys()}  # noqa: SIM118  # no dict
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not a whole safetensors file ({reason}); save or download it again") from error
+
+
+def _card(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[str, Any]:
     if "card" not in metadata:
         raise UserError(f"{path}: a safetensors file without densebnn's card; save it with save_weights")
     text = metadata["card"]
@@ -70,9 +95,9 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             card = json.loads(text)
         except (ValueError, RecursionError):
             card = None
-        if isinstance(card, dict) and card.get("sha256") == fingerprint(tensors):
-            return tensors, card
-    raise UserError(f"{path}: its content does not match its SHA-256, so it is damaged; save or download it again")
+        if isinstance(card, dict):
+            return card
+    raise UserError(_DAMAGED.format(path))
 
 
 def fingerprint(source: nn.Module | Mapping[str, Any]) -> str:

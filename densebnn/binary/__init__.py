@@ -8,7 +8,7 @@ from densebnn.binary.events import broadcast
 from densebnn.binary.method import METHODS, BlockSpec, Method, Variant, create_method
 from densebnn.binary.methods import bireal, irnet, reactnet, xnor  # registers them
 from densebnn.binary.modes import is_binary, set_modes
-from densebnn.binary.packing import pack_state, unpack_state
+from densebnn.binary.packing import pack_state, packed_shapes, unpack_state
 from densebnn.binary.roles import Role, parameter_roles, training_only
 from densebnn.binary.scales import OutputScale
 from densebnn.binary.summary import LayerSummary, Summary, summary
@@ -47,6 +47,7 @@ __all__ = [
     "irnet",
     "is_binary",
     "pack_state",
+    "packed_shapes",
     "parameter_roles",
     "reactnet",
     "set_modes",

@@ -15,7 +15,7 @@ from densebnn.binary.roles import training_only
 from densebnn.binary.weights import WeightBinarizer
 from densebnn.registry import UserError
 
-__all__ = ["pack_state", "unpack_state"]
+__all__ = ["pack_state", "packed_shapes", "unpack_state"]
 
 _BITS, _SCALE, _SHIFT, _BINARIZER = "weight.bits", "weight.scale", "weight.shift", "binarize_weight."
 
@@ -71,6 +71,20 @@ def unpack_state(model: nn.Module, packed: Mapping[str, Tensor]) -> dict[str, Te
             for buffer in binarizer.unpacked:
                 state[f"{name}{_BINARIZER}{buffer}"] = binarizer.get_buffer(buffer)
     return state
+
+
+def packed_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what `pack_state` gives for a network like `model`, which may be on the meta device.
+
+    Every layer has a shift in it, which those whose binarizer has none go without.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, conv in _binary_convs(model):
+        for left_out in ("weight", *(_BINARIZER + buffer for buffer in conv.binarize_weight.unpacked)):
+            del shapes[f"{name}{left_out}"]
+        shapes[f"{name}{_BITS}"] = (conv.out_channels, (conv.weight[0].numel() + 7) // 8)
+        shapes |= {f"{name}{part}": (conv.out_channels,) for part in (_SCALE, _SHIFT)}
+    return shapes
 
 
 def _binary_convs(model: nn.Module) -> list[tuple[str, BinaryConv2d]]:

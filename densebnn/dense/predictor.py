@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ class DensePredictor(nn.Module):
             tasks, it maps a dictionary of raw maps to one of predictions.
         shared: let several tasks share one decoder, instead of one for each.
 
+    Attributes:
+        options: what it was made with, but for the head, as plain values: enough to make another one for its weights;
+            the decoder's are the fields of its `DecoderSpec`.
+
     Raises:
         UserError: an unknown name, or a backbone of too few levels for the decoder.
     """
@@ -53,6 +58,15 @@ class DensePredictor(nn.Module):
         super().__init__()
         spec = DecoderSpec(decoder) if isinstance(decoder, str) else decoder
         self.decoder_name, self._divisible = DECODERS[spec.key], spec.divisible
+        channels = out_channels if isinstance(out_channels, int) else dict(out_channels)
+        self.options: dict[str, Any] = {
+            "backbone": backbone,
+            "method": method,
+            "variant": variant,
+            "decoder": asdict(spec),
+            "out_channels": channels,
+            "shared": shared,
+        }
         build = partial(create_network, spec, backbone, method, variant)
         self.network: Any
         if isinstance(out_channels, int):
