@@ -93,10 +93,12 @@ class _Freezer:
         elif parts.scale_map or not self._keep_packed(node, conv, parts, pack):
             self._absorb(node, FrozenBinaryConv2d(conv, parts, pack))
 
-    def _pack(self, node: fx.Node, conv: BinaryConv2d) -> PackSigns | None:
+    def _pack(self, node: fx.Node, conv: BinaryConv2d) -> nn.Module | None:
         """Return what packs the input of a convolution; norms and the like that only it reads become part of it."""
         before: list[nn.Module] = []
         (source,) = node.all_input_nodes
+        if isinstance(self._layer(source), SignsConv2d):
+            return nn.Identity()
         while len(source.users) == 1 and (layer := self._layer(source)) is not None and is_rising(layer):
             before.insert(0, layer)
             (source,) = source.all_input_nodes
@@ -109,7 +111,7 @@ class _Freezer:
                 return PackSigns(*steps, conv.groups)
         return None
 
-    def _keep_packed(self, node: fx.Node, conv: BinaryConv2d, parts: Parts, pack: PackSigns) -> bool:
+    def _keep_packed(self, node: fx.Node, conv: BinaryConv2d, parts: Parts, pack: nn.Module) -> bool:
         """Freeze a convolution to sums and thresholds if all that reads its output is the sign of another one."""
         chain, modules = [node], list[nn.Module]()
         while len(chain[-1].users) == 1:

@@ -44,7 +44,7 @@ class _PackedConv2d(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, conv: BinaryConv2d, sign: Tensor, pack: PackSigns) -> None:
+    def __init__(self, conv: BinaryConv2d, sign: Tensor, pack: nn.Module) -> None:
         super().__init__()
         self.in_channels, self.out_channels, self.groups = conv.in_channels, conv.out_channels, conv.groups
         self.kernel_size, self.stride, self.dilation = map(_pair, (conv.kernel_size, conv.stride, conv.dilation))
@@ -52,10 +52,6 @@ class _PackedConv2d(nn.Module):
         self.pad_value = conv.pad_value
         self.pack = pack
         self.register_buffer("weight", pack_weight(sign, conv.groups))
-
-    def packed(self, x: Tensor) -> Tensor:
-        """Return the input as packed signs, which it may be already."""
-        return x if x.dtype == torch.int32 else self.pack(x)
 
     @property
     def geometry(self) -> dict[str, Any]:
@@ -80,7 +76,7 @@ class SignsConv2d(_PackedConv2d):
     Args:
         conv: the layer that is frozen.
         sign: its weight's signs.
-        pack: packs its input.
+        pack: packs its input, or the identity where that is packed already.
         threshold: (C_out,) of int32 for the sums of signs.
         flip: (C_out,) of bool.
         out_groups: groups of the convolution that reads the output.
@@ -90,7 +86,7 @@ class SignsConv2d(_PackedConv2d):
     flip: Tensor | None
 
     def __init__(
-        self, conv: BinaryConv2d, sign: Tensor, pack: PackSigns, threshold: Tensor, flip: Tensor, out_groups: int
+        self, conv: BinaryConv2d, sign: Tensor, pack: nn.Module, threshold: Tensor, flip: Tensor, out_groups: int
     ) -> None:
         super().__init__(conv, sign, pack)
         self.out_groups = out_groups
@@ -100,7 +96,7 @@ class SignsConv2d(_PackedConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve signs."""
         return binary_conv2d_signs(
-            self.packed(x), self.weight, self.threshold, self.flip, **self.geometry, out_groups=self.out_groups
+            self.pack(x), self.weight, self.threshold, self.flip, **self.geometry, out_groups=self.out_groups
         )
 
 
@@ -112,7 +108,7 @@ class FrozenBinaryConv2d(_PackedConv2d):
     Args:
         conv: the layer that is frozen.
         parts: its signs and numbers.
-        pack: packs its input.
+        pack: packs its input, or the identity where that is packed already.
     """
 
     scale: Tensor
@@ -120,7 +116,7 @@ class FrozenBinaryConv2d(_PackedConv2d):
     slope: Tensor | None
     offset: Tensor | None
 
-    def __init__(self, conv: BinaryConv2d, parts: Parts, pack: PackSigns) -> None:
+    def __init__(self, conv: BinaryConv2d, parts: Parts, pack: nn.Module) -> None:
         super().__init__(conv, parts.sign, pack)
         self.scale_map = conv.scale_output if parts.scale_map else None
         self.register_buffer("scale", (parts.scale * parts.half).float())
@@ -148,7 +144,7 @@ class FrozenBinaryConv2d(_PackedConv2d):
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Convolve; `skip` has the shape of the output, or one that torch extends to it."""
-        return self._finished(self.packed(x), skip)
+        return self._finished(self.pack(x), skip)
 
     def _finished(self, bits: Tensor, skip: Tensor | None) -> Tensor:
         if skip is not None:
@@ -168,7 +164,7 @@ class TwoValuedConv2d(FrozenBinaryConv2d):
     window_scale: Tensor | None
     border: Tensor | None
 
-    def __init__(self, conv: BinaryConv2d, parts: Parts, pack: PackSigns) -> None:
+    def __init__(self, conv: BinaryConv2d, parts: Parts, pack: nn.Module) -> None:
         super().__init__(conv, parts, pack)
         size = conv.in_channels // conv.groups
         taps = parts.scale.view(-1, 1, 1).double() * parts.sign.sum(1) + parts.shift.view(-1, 1, 1).double() * size
@@ -196,7 +192,7 @@ class TwoValuedConv2d(FrozenBinaryConv2d):
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Convolve; `skip` has the shape of the output, or one that torch extends to it."""
-        bits = self.packed(x)
+        bits = self.pack(x)
         if self.border is not None:
             inside = self.border.new_ones(1, 1, *bits.shape[1:3])
             border = F.conv2d(inside, self.border, None, self.stride, self.padding, self.dilation)
