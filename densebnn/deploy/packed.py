@@ -21,7 +21,7 @@ from densebnn.dense import DensePredictor
 from densebnn.dense.decoders import DecoderSpec
 from densebnn.deploy.freezing import freeze
 from densebnn.registry import Registry, UserError
-from densebnn.tasks.depth import BoundedDepth
+from densebnn.tasks.depth_heads import BoundedDepth
 from densebnn.tasks.multitask import Heads
 from densebnn.weights import load_strict, load_weights, peek_weights, save_weights
 

@@ -30,7 +30,7 @@ from densebnn.engine.runtime import Runtime
 from densebnn.engine.session import Data, finish, open_run, read_report, train_and_evaluate
 from densebnn.engine.teachers import open_teacher
 from densebnn.engine.terms import open_terms
-from densebnn.tasks import DenseTask, MultiTask, dense_parts
+from densebnn.tasks import DenseTask, MultiTask
 from densebnn.weights import save_weights
 
 __all__ = ["finetune"]

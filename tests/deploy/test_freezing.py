@@ -13,7 +13,7 @@ from densebnn.binary import BinaryConv2d, pack_state
 from densebnn.dense import DECODERS, DensePredictor
 from densebnn.deploy import freeze, verdict
 from densebnn.registry import UserError
-from densebnn.tasks.depth import BoundedDepth
+from densebnn.tasks.depth_heads import BoundedDepth
 
 from .layers_of import STATIC, moved, settled
 

@@ -16,7 +16,7 @@ from densebnn.binary import METHODS, BinaryConv2d, pack_state, packed_shapes
 from densebnn.dense import DensePredictor
 from densebnn.deploy import freeze, load_packed, save_packed, verdict
 from densebnn.registry import UserError
-from densebnn.tasks.depth import BoundedDepth
+from densebnn.tasks.depth_heads import BoundedDepth
 from densebnn.weights import load_weights, peek_weights, save_weights
 
 from .layers_of import layer, moved, settled
