@@ -94,7 +94,7 @@ def test_the_network_of_a_run_of_pretraining(tool, classify, tmp_path, runtime):
         (["--size", "[0, 5]"], "size must be positive"),
         (["--size", "big"], "--size: expected an integer or a list"),
         (["--outputs", "-1"], "outputs must be positive"),
-        (["--decoder", "FPN", "--size", "33"], "cannot be run on the shape of an image of 3x33x33"),
+        (["--decoder", "PAN", "--size", "33"], "cannot be run on the shape of an image of 3x33x33"),
         (["no/such/run"], "no/such/run is not a run folder"),
         (["no/such/run", "--method", "bireal"], "a run has its own network: leave out --run, or --method"),
         (["--json", "no/such/folder/a.json", "--backbone", "resnet20"], "its folder does not exist"),

@@ -255,9 +255,9 @@ def test_some_nan_depths_are_counted_and_left_out(tool, dense, rooms, tmp_path, 
         (["--encoder.method", "os.system"], "unknown"),
         (["--encoder.weights", "resnet18-reactnet-room"], "unknown weights"),
         (["--encoder.weights", "no.safetensors"], "no such file of weights: no.safetensors"),
-        (["--decoder.name", "Linknet", "--data.size", "[40,64]"], "images of 40x64"),
+        (["--decoder.name", "PAN", "--data.size", "[32,32]"], "PAN"),
         (["--decoder.name", "DeepLabV3Plus", "--train.batch_size", "1"], "use a batch size of at least 2"),
-        (["--data.path", "."], "is a folder"),
+        (["--data.path", "."], "is in no known layout"),
     ],
 )
 def test_finetuning_refuses(flags, reason, refused, dense, tmp_path):

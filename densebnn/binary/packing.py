@@ -78,7 +78,8 @@ def packed_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
     Every layer has a shift in it, which those whose binarizer has none go without.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    idle = training_only(model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in idle}
     for name, conv in _binary_convs(model):
         for left_out in ("weight", *(_BINARIZER + buffer for buffer in conv.binarize_weight.unpacked)):
             del shapes[f"{name}{left_out}"]

@@ -41,7 +41,7 @@ def freeze(model: nn.Module) -> nn.Module:
 
     Example:
         >>> from densebnn.backbones import create_backbone
-        >>> frozen = freeze(create_backbone("resnet20", method="irnet", num_classes=10).eval())
+        >>> frozen = freeze(create_backbone("resnet20", num_classes=10).eval())
         >>> frozen(torch.randn(1, 3, 32, 32)).shape
         torch.Size([1, 10])
     """

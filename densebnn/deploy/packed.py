@@ -135,7 +135,8 @@ def load_packed(path: str | os.PathLike[str]) -> nn.Module:
 
     Example:
         >>> from densebnn.backbones import find_weights
-        >>> model = load_packed(find_weights("resnet18-reactnet-rooms"))
+        >>> from densebnn.names import default_name
+        >>> model = load_packed(find_weights(default_name("weights")))
         >>> model(torch.randn(1, 3, 64, 64)).shape
         torch.Size([1, 20])
     """

@@ -64,12 +64,13 @@ def verdict(frozen: nn.Module) -> Verdict:
 
     Example:
         >>> from densebnn.deploy import freeze
-        >>> layers = nn.Sequential(BinaryConv2d(3, 4, 1, method="xnor"), BinaryConv2d(4, 4, 1, method="bnn"))
+        >>> layers = nn.Sequential(BinaryConv2d(3, 4, 1, method="bnn"), BinaryConv2d(4, 4, 1, method="bnn"))
+        >>> layers[0].activation_mode = "real"
         >>> print(verdict(freeze(layers.eval())))
         1 of 2 binary layers are frozen to bits
              1 bits: bits in, real values out: scale and shift per channel
              1 float: runs as before, on float convolutions
-        0: the K map scales each output by the magnitude of the input under it
+        0: it is in training with binary weights and real activations
     """
     layers = []
     for name, module in frozen.named_modules():

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from densebnn.dense import DECODERS, DensePredictor
-from densebnn.registry import UserError
 from densebnn.tasks import Depth, MultiTask, Segmentation
 
 CHANNELS = {"segmentation": 5, "depth": 1}
@@ -58,11 +57,13 @@ def test_what_one_task_alone_was_is_unchanged():
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_sizes_that_a_decoder_cannot_take_are_refused(shared):
-    model = DensePredictor(decoder="Linknet", out_channels=CHANNELS, shared=shared)
-    with pytest.raises(UserError, match="100x128"):
-        model.check_input((100, 128), 2)
-    model.check_input((96, 128), 2)
+def test_sizes_that_a_decoder_does_not_divide_are_padded_for_all_tasks(shared):
+    model = DensePredictor(decoder="Linknet", out_channels=CHANNELS, shared=shared).eval()
+    with torch.no_grad():
+        predictions = model(torch.randn(1, 3, 50, 70))
+    assert {name: tuple(maps.shape) for name, maps in predictions.items()} == {
+        name: (1, channels, 50, 70) for name, channels in CHANNELS.items()
+    }
 
 
 @pytest.mark.parametrize("shared", [False, True])

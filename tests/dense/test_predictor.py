@@ -25,7 +25,6 @@ def test_decoders_that_do_not_exist(decoder, named):
 @pytest.mark.parametrize(
     ("decoder", "size", "batch", "named"),
     [
-        ("Linknet", (100, 128), 4, "100x128"),
         ("DeepLabV3Plus", (96, 128), 1, "batch size of at least 2"),
         ("PAN", (32, 32), 4, "PAN"),
     ],

@@ -53,7 +53,7 @@ def what_remains(folder, report):
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in log] == list(range(1, STEPS + 1))
     assert last.step == STEPS
-    return {**report, "seconds": 0, "log": log, "state": fingerprint(last.state)}
+    return {**report, "seconds": 0, "waiting": 0, "log": log, "state": fingerprint(last.state)}
 
 
 class Toy(nn.Module):

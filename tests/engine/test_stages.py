@@ -56,7 +56,7 @@ def pretrained(flags, runtime):
 
 def without_clock(report):
     """A report, its stages too, without what depends on time and place."""
-    clean = {name: value for name, value in report.items() if name != "seconds"}
+    clean = {name: value for name, value in report.items() if name not in ("seconds", "waiting")}
     if "init" in clean:
         clean["init"] = {**clean["init"], "source": Path(clean["init"]["source"]).parts[-2:]}
     return {**clean, "stages": [without_clock(stage) for stage in clean.get("stages", ())]}
