@@ -1,9 +1,12 @@
 """Layers and networks whose numbers look trained: moved weights and thresholds, settled batch norms."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
-from densebnn.binary import METHODS, BinaryConv2d, broadcast
+from densebnn.backbones import BACKBONES, ResNet
+from densebnn.binary import METHODS, BinaryConv2d, broadcast, create_method
 from densebnn.binary.methods.bnext import ProgressiveSign
 from densebnn.deploy.parts import obstacle
 
@@ -35,6 +38,16 @@ def layer(inputs, outputs, kernel, seed=0, **options):
     """Return a single moved layer."""
     torch.manual_seed(seed)
     return moved(BinaryConv2d(inputs, outputs, kernel, **options), seed)
+
+
+def small(method, **options):
+    """Return a residual network of two blocks, moved and settled."""
+    _, spec = BACKBONES["resnet18"].args
+    torch.manual_seed(0)
+    spec = replace(spec, widths=(8, 12), depths=(1, 1))
+    model = ResNet("resnet18", spec, create_method(method, "as_paper"), num_classes=4, **options)
+    generator = torch.Generator().manual_seed(1)
+    return settled(moved(model), lambda step: torch.randn(4, 3, 31, 33, generator=generator))
 
 
 def static(variant):

@@ -4,7 +4,7 @@ Importing this package registers the operators `pack_signs`, `binary_conv2d`, `b
 `torch.ops.densebnn`.
 """
 
-from densebnn.deploy.kernels.backends import BACKENDS, available, use_backend
+from densebnn.deploy.kernels.backends import BACKENDS, available, backend_for, recording, use_backend
 from densebnn.deploy.kernels.compiled import Compiled
 from densebnn.deploy.kernels.int8 import Int8
 from densebnn.deploy.kernels.layout import pack_weight, unpack_signs, unpack_weight
@@ -14,10 +14,12 @@ from densebnn.deploy.kernels.reference import Reference
 __all__ = [
     "BACKENDS",
     "available",
+    "backend_for",
     "binary_conv2d",
     "binary_conv2d_signs",
     "pack_signs",
     "pack_weight",
+    "recording",
     "sign_sums",
     "unpack_signs",
     "unpack_weight",

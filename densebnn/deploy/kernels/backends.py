@@ -11,19 +11,34 @@ from contextvars import ContextVar
 from functools import cache, partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from densebnn.deploy.kernels.plan import Call, ConvPlan, PackPlan, known_conv
 from densebnn.deploy.timing import paired
 from densebnn.registry import Registry, UserError
 
-__all__ = ["BACKENDS", "ENVIRONMENT", "Backend", "available", "backend_for", "chosen", "forget", "use_backend"]
+__all__ = [
+    "BACKENDS",
+    "ENVIRONMENT",
+    "Backend",
+    "Pair",
+    "available",
+    "backend_for",
+    "chosen",
+    "forget",
+    "recording",
+    "use_backend",
+]
 
 ENVIRONMENT = "DENSEBNN_KERNEL"
 """The environment variable that forces a backend."""
 
+Pair = tuple[int, int]
+
 _LOGGER = logging.getLogger(__name__)
 _FORCED: ContextVar[str | None] = ContextVar("densebnn_kernel", default=None)
+_RECORD: ContextVar[list[str] | None] = ContextVar("densebnn_record", default=None)
 _MARGIN = 0.95
 """The preferred backend is left for one that takes at most this part of its time: noise alone changes nothing."""
 
@@ -54,6 +69,10 @@ class Backend(ABC):
     @abstractmethod
     def sign_sums(self, plan: PackPlan, bits: Tensor) -> Tensor:
         """Return the sum of signs of each pixel and group as float32 (N, groups, H, W)."""
+
+    def max_pool2d(self, x: Tensor, window: Pair, stride: Pair, padding: Pair) -> Tensor:
+        """Return the largest of each window of float32 (N, C, H, W)."""
+        return F.max_pool2d(x, window, stride, padding)
 
     def convolves(self, plan: ConvPlan) -> bool:
         """Return whether it can carry out this convolution."""
@@ -96,7 +115,15 @@ def backend_for(tensor: Tensor) -> Backend:
 
 
 def chosen(call: Call) -> Backend:
-    """Return the backend for a convolution: the forced one, or the fastest, measured once for its sizes.
+    """Return the backend for a convolution, see `_chosen`, and note it where that is asked for."""
+    name = _chosen(call)
+    if (record := _RECORD.get()) is not None:
+        record.append(name)
+    return BACKENDS[name]
+
+
+def _chosen(call: Call) -> str:
+    """Return the name of the backend for a convolution: the forced one, or the fastest, measured once for its sizes.
 
     What a backend cannot convolve goes to the reference.
 
@@ -110,8 +137,19 @@ def chosen(call: Call) -> Backend:
         name = plan.choices.get(threads)
         if name is None:
             name = plan.choices[threads] = _fastest(call)
-        return BACKENDS[name]
-    return BACKENDS[name if BACKENDS[name].convolves(plan) else "reference"]
+        return name
+    return name if BACKENDS[name].convolves(plan) else "reference"
+
+
+@contextmanager
+def recording() -> Iterator[list[str]]:
+    """Note in the list that is given, by name, which backend carries each convolution of the block out."""
+    names: list[str] = []
+    token = _RECORD.set(names)
+    try:
+        yield names
+    finally:
+        _RECORD.reset(token)
 
 
 def _fastest(call: Call) -> str:

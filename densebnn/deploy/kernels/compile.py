@@ -17,7 +17,8 @@ from llvmlite import ir
 from densebnn.atomic import write_bytes
 from densebnn.cache_root import cache_root
 from densebnn.deploy.kernels.convolution import write_convolution
-from densebnn.deploy.kernels.packing import write_pack_pixels, write_pack_planes, write_sums, write_unpack
+from densebnn.deploy.kernels.packing import write_fours, write_pack_pixels, write_pack_planes, write_sums, write_unpack
+from densebnn.deploy.kernels.pooling import write_max_pool
 from densebnn.deploy.kernels.threads import Native
 from densebnn.registry import Registry, UserError
 
@@ -25,7 +26,7 @@ __all__ = ["TARGETS", "Target", "functions", "missing", "object_code", "write_as
 
 _LOGGER = logging.getLogger(__name__)
 _MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
-_NAMES = ("convolution", "pack_pixels", "pack_planes", "unpack", "sums")
+_NAMES = ("convolution", "pack_pixels", "pack_planes", "unpack", "fours", "sums", "max_pool")
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -38,7 +39,7 @@ class Target:
         cpu: processor that instructions are scheduled for.
         features: what the processor must have, in LLVM's names.
         tile: pixels whose counts are kept in registers at once.
-        bytewise: whether bits are counted in bytes.
+        lookup: whether counts are looked up in tables.
         tuning: further settings of LLVM.
     """
 
@@ -46,14 +47,14 @@ class Target:
     cpu: str
     features: tuple[str, ...]
     tile: int
-    bytewise: bool = False
+    lookup: bool = False
     tuning: str = ""
 
 
 TARGETS: Registry[Target] = Registry("instruction set")
 _WIDE = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vpopcntdq", "fma", "bmi2")
 TARGETS["avx512"] = Target("x86_64", "icelake-server", _WIDE, tile=4, tuning="-prefer-256-bit")
-TARGETS["avx2"] = Target("x86_64", "haswell", ("avx2", "fma", "bmi2"), tile=1, bytewise=True)
+TARGETS["avx2"] = Target("x86_64", "haswell", ("avx2", "fma", "bmi2"), tile=4, lookup=True)
 TARGETS["neon"] = Target("aarch64", "cortex-a76", ("neon", "dotprod"), tile=2)
 
 
@@ -141,11 +142,13 @@ def _machine(target: Target, triple: str) -> Any:
 
 def _optimized(target: Target, machine: Any) -> Any:
     written = ir.Module("densebnn")
-    write_convolution(written, "convolution", tile=target.tile, bytewise=target.bytewise)
+    write_convolution(written, "convolution", tile=target.tile, lookup=target.lookup)
     write_pack_pixels(written, "pack_pixels")
     write_pack_planes(written, "pack_planes")
     write_unpack(written, "unpack")
+    write_fours(written, "fours")
     write_sums(written, "sums")
+    write_max_pool(written, "max_pool")
     module = llvm.parse_assembly(str(written))
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()

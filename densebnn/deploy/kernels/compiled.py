@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from densebnn.deploy.kernels.backends import BACKENDS, Backend
-from densebnn.deploy.kernels.geometry import Geometry, Tables, tables
+from densebnn.deploy.kernels.backends import BACKENDS, Backend, Pair
+from densebnn.deploy.kernels.geometry import Geometry, Steps, Tables, tables
 from densebnn.deploy.kernels.layout import BITS, word_count
-from densebnn.deploy.kernels.plan import Call, ConvPlan, PackPlan, Reals, Signs, form, plan_unpack
+from densebnn.deploy.kernels.lookup import DIFFERING, LONGEST, Kept, fours_of_filters
+from densebnn.deploy.kernels.plan import Call, ConvPlan, PackPlan, Reals, Signs, form, plan_unpack, residual_parts
 from densebnn.deploy.kernels.threads import Native
 
 __all__ = ["Compiled", "padded"]
 
 _LIMIT = 2**31
 """Offsets in an image and in a block of filters are 32-bit numbers of bytes."""
+_MOST_LOOKED_UP = 2**16
+"""Counts of look-ups are added up in 16 bits."""
+
+
+_NO_REALS = (0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0)
+"""Arguments of the convolution from `scale` to `output` where signs are wanted."""
+_DIFFERING = DIFFERING.ctypes.data
+"""Its address, which NumPy takes a microsecond to tell."""
 
 
 class Compiled(Backend):
@@ -32,6 +44,7 @@ class Compiled(Backend):
     def __init__(self, target: str, preference: int) -> None:
         self.target = target
         self.preference = preference
+        self._filters = Kept(fours_of_filters)
 
     def unavailable(self) -> str | None:
         """Return that llvmlite or instructions are missing, or None."""
@@ -42,8 +55,11 @@ class Compiled(Backend):
         return missing(self.target)
 
     def convolves(self, plan: ConvPlan) -> bool:
-        """Return whether offsets fit 32 bits."""
-        return max(_read(plan)[1], _filter_bytes(plan)) < _LIMIT
+        """Return whether offsets fit 32 bits, and counts of look-ups 16."""
+        geometry, _ = _read(plan)
+        products = geometry.kernel[0] * geometry.kernel[1] * plan.in_channels // plan.groups
+        limits = _image_bytes(plan, self._lookup), _filter_bytes(plan, self._lookup)
+        return max(limits) < _LIMIT and (products < _MOST_LOOKED_UP or not self._lookup)
 
     def convolve(self, call: Call) -> Tensor:
         """Run the kernel."""
@@ -53,16 +69,23 @@ class Compiled(Backend):
                 return self._repacked(call)
             made = call.bits.new_empty(plan.bits_shape)
             kept = [_dense(output.threshold), _dense(output.flip)]
-            tail = [0, 0, 0, 0, 0, 0, *map(_address, kept), made.data_ptr()]
+            tail = [*_NO_REALS, *map(_address, kept), made.data_ptr()]
         else:
             made = torch.empty(plan.shape, memory_format=torch.channels_last)
-            kept = [_dense(part) for part in output]
-            if output.residual is not None:
-                kept[2] = output.residual.contiguous(memory_format=torch.channels_last)
-            tail = [*map(_address, kept), made.data_ptr(), 0, 0, 0]
-        bits, weight = padded(call)[0], call.weight.contiguous()
-        prepared = _prepared(plan)
-        self._kernels["convolution"]([bits.data_ptr(), weight.data_ptr(), *prepared.numbers, *tail])
+            residual, coarse = (_residual(part, plan.shape[1]) for part in (output.residual, output.coarse))
+            kept = [*map(_dense, output[:2]), residual, _dense(output.residual_scale)]
+            kept += [coarse, *map(_dense, output[5:])]
+            sizes = (*_channels_and_parts(residual, plan), *_channels_and_parts(coarse, plan))
+            coarse_sizes = (0, 0) if coarse is None else _blocks(plan, coarse.shape[2:])
+            tail = [*map(_address, kept), *sizes, *coarse_sizes, made.data_ptr(), 0, 0, 0]
+        bits, weight = padded(call)[0], call.weight
+        if self._lookup:
+            bits, weight = self._fours(bits), self._filters.of(weight)
+        else:
+            weight = weight.contiguous()
+        prepared = _prepared(plan, self._lookup)
+        addresses = [bits.data_ptr(), weight.data_ptr(), *prepared.numbers, *tail, _DIFFERING]
+        self._kernels["convolution"](addresses)
         return made
 
     def pack_signs(self, plan: PackPlan, x: Tensor, threshold: Tensor | None, flip: Tensor | None) -> Tensor:
@@ -85,6 +108,19 @@ class Compiled(Backend):
         self._kernels["sums"]([bits.data_ptr(), made.data_ptr(), *_pixels(plan)])
         return made
 
+    def max_pool2d(self, x: Tensor, window: Pair, stride: Pair, padding: Pair) -> Tensor:
+        """Run the kernel."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        images, channels, *size = x.shape
+        rows, columns = (
+            (side + 2 * pad - reach) // step + 1
+            for side, pad, reach, step in zip(size, padding, window, stride, strict=True)
+        )
+        made = torch.empty((images, channels, rows, columns), memory_format=torch.channels_last)
+        sizes = (images, channels, *size, rows, columns, *window, *stride, *padding)
+        self._kernels["max_pool"]([x.data_ptr(), made.data_ptr(), *sizes])
+        return made
+
     def unpack(self, bits: Tensor, in_channels: int) -> Tensor:
         """Return 2 for +1 and 0 for -1 as uint8 (N, C, H, W), channels last; `bits` are contiguous."""
         images, rows, columns = bits.shape[:3]
@@ -92,6 +128,18 @@ class Compiled(Backend):
         made = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
         self._kernels["unpack"]([bits.data_ptr(), made.data_ptr(), *_pixels(plan_unpack(form(bits), in_channels))])
         return made
+
+    def _fours(self, bits: Tensor) -> Tensor:
+        """Return a byte for four signs of `bits`, which are contiguous: 16 times their number."""
+        made = torch.empty((*bits.shape[:4], 8 * bits.shape[4]), dtype=torch.uint8)
+        self._kernels["fours"]([bits.data_ptr(), made.data_ptr(), bits.numel()])
+        return made
+
+    @cached_property
+    def _lookup(self) -> bool:
+        from densebnn.deploy.kernels.compile import TARGETS
+
+        return TARGETS[self.target].lookup
 
     @cached_property
     def _kernels(self) -> dict[str, Native]:
@@ -126,7 +174,7 @@ def padded(call: Call) -> tuple[Tensor, Geometry]:
 
 @lru_cache(maxsize=1024)
 def _read(plan: ConvPlan) -> tuple[Geometry, int]:
-    """Return the convolution that a kernel carries out, and the bytes of an image that it reads.
+    """Return the convolution that a kernel carries out, and the words of an image that it reads.
 
     Kernels leave out the taps that fall outside of the image, which is a padding of 0; other values need a border.
     """
@@ -134,12 +182,16 @@ def _read(plan: ConvPlan) -> tuple[Geometry, int]:
     if plan.pad_value and geometry.padding != (0, 0):
         (rows, columns), (top, left) = geometry.size, geometry.padding
         geometry = geometry._replace(size=(rows + 2 * top, columns + 2 * left), padding=(0, 0))
-    return geometry, geometry.size[0] * geometry.size[1] * plan.groups * plan.words * 4
+    return geometry, geometry.size[0] * geometry.size[1] * plan.groups * plan.words
 
 
-def _filter_bytes(plan: ConvPlan) -> int:
+def _image_bytes(plan: ConvPlan, lookup: bool) -> int:
+    return _read(plan)[1] * (8 if lookup else 4)
+
+
+def _filter_bytes(plan: ConvPlan, lookup: bool) -> int:
     """Return the bytes of a block of filters."""
-    return plan.geometry.kernel[0] * plan.geometry.kernel[1] * plan.words * BITS * 4
+    return plan.geometry.kernel[0] * plan.geometry.kernel[1] * plan.words * BITS * (8 if lookup else 4)
 
 
 class _Prepared(NamedTuple):
@@ -150,14 +202,18 @@ class _Prepared(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _prepared(plan: ConvPlan) -> _Prepared:
-    geometry, image_bytes = _read(plan)
+def _prepared(plan: ConvPlan, lookup: bool) -> _Prepared:
     images, channels, rows, columns = plan.shape
-    group_filters = channels // plan.groups
-    read = tables(geometry, plan.words, plan.groups, plan.in_channels // plan.groups, BITS * 4)
+    group_channels, group_filters = plan.in_channels // plan.groups, channels // plan.groups
+    if lookup:
+        fours = (group_channels + 3) // 4
+        steps = Steps(fours, 1, 8 * plan.words, BITS, 8 * plan.words * BITS, LONGEST)
+    else:
+        steps = Steps(plan.words, 4, 4 * plan.words, 4 * BITS, 4 * plan.words * BITS, 2**30)
+    read = tables(_read(plan)[0], plan.groups, group_channels, steps)
     addresses = (table.ctypes.data for table in read)
     work = (len(read.segments), images, plan.groups, group_filters, word_count(group_filters))
-    sizes = (image_bytes, plan.words * 4, _filter_bytes(plan), rows * columns)
+    sizes = (_image_bytes(plan, lookup), steps.pixel, _filter_bytes(plan, lookup), rows * columns)
     return _Prepared(read, (*addresses, *work, *sizes))
 
 
@@ -174,6 +230,34 @@ def _pixels(plan: PackPlan) -> tuple[int, ...]:
 def _aligned(plan: ConvPlan) -> bool:
     """Return whether blocks of filters are the words of the output."""
     return plan.out_groups == plan.groups or (plan.out_groups == 1 and plan.shape[1] // plan.groups % BITS == 0)
+
+
+def _residual(residual: Tensor | None, channels: int) -> Tensor | None:
+    """Return a residual in the layout of the kernels, who repeat whole blocks of channels only."""
+    if residual is None:
+        return None
+    given = residual.shape[1]
+    if given < channels and given % BITS:
+        residual = residual.repeat(1, residual_parts(channels, given), 1, 1)[:, :channels]
+    return residual.contiguous(memory_format=torch.channels_last)
+
+
+def _channels_and_parts(residual: Tensor | None, plan: ConvPlan) -> tuple[int, int]:
+    channels = plan.shape[1]
+    given = channels if residual is None else residual.shape[1]
+    return given, residual_parts(given, channels)
+
+
+def _blocks(plan: ConvPlan, size: Sequence[int]) -> tuple[int, int]:
+    """Return the address of the pixel of a coarse image of `size` for each pixel of the output, and their number."""
+    table = _block_table(plan.shape[2], plan.shape[3], *size)
+    return table.ctypes.data, size[0] * size[1]
+
+
+@lru_cache(maxsize=64)
+def _block_table(rows: int, columns: int, coarse_rows: int, coarse_columns: int) -> npt.NDArray[np.int32]:
+    down = np.arange(rows, dtype=np.int32) // (rows // coarse_rows) * coarse_columns
+    return (down[:, None] + np.arange(columns, dtype=np.int32) // (columns // coarse_columns)).reshape(-1)
 
 
 def _dense(part: Tensor | None) -> Tensor | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Geometry", "Tables", "tables"]
+__all__ = ["Geometry", "Steps", "Tables", "tables"]
 
 _SEGMENT = 64
 """Pixels in a unit of work at most: enough for a thread to be busy, few enough for all threads to end together."""
@@ -30,12 +30,32 @@ class Geometry(NamedTuple):
         return rows, columns
 
 
+class Steps(NamedTuple):
+    """How the steps of a sum lie in memory: the signs of a group in a pixel are `number` steps one after another.
+
+    Attributes:
+        number: of steps for the signs of a tap.
+        size: bytes of a step of the input.
+        pixel: bytes of a group in a pixel of the input, of which a step may not need all.
+        filters: bytes of a step of the filters.
+        tap: bytes of a tap of the filters.
+        longest: steps that a run may have; its counts are added up in bytes.
+    """
+
+    number: int
+    size: int
+    pixel: int
+    filters: int
+    tap: int
+    longest: int
+
+
 class Tables(NamedTuple):
     """What a kernel reads, see `ARGUMENTS` of the convolution.
 
     Attributes:
         pixels: (pixels of the output, 2) of int32.
-        taps: (steps, 2) of int32.
+        taps: (runs, 4) of int32; the last column is unused.
         segments: (segments, 5) of int64.
     """
 
@@ -44,41 +64,40 @@ class Tables(NamedTuple):
     segments: npt.NDArray[np.int64]
 
 
-def tables(geometry: Geometry, words: int, groups: int, group_channels: int, filter_bytes: int) -> Tables:
-    """Return the tables of a convolution over an image of (H, W, groups, words).
+def tables(geometry: Geometry, groups: int, group_channels: int, steps: Steps) -> Tables:
+    """Return the tables of a convolution over an image of (H, W, groups, steps).
 
     Pixels are ordered by the taps that they see inside the image; taps outside are left out of their sums, which makes
-    the padding an exact 0.
+    the padding an exact 0. Taps that lie side by side are one run of steps.
 
     Args:
         geometry: its sizes.
-        words: of 32 signs, in a group of a pixel.
         groups: of the convolution.
         group_channels: channels of a group.
-        filter_bytes: bytes from a word of a filter to its next word.
+        steps: how they lie in memory.
     """
     rows, columns = (_inside(geometry, axis) for axis in (0, 1))
-    pixel_bytes = groups * words * 4
+    pixel_bytes = groups * steps.pixel
     row_bytes = geometry.size[1] * pixel_bytes
-    pixels, taps, segments = [], [], []
-    first = first_tap = 0
+    pixels, runs, segments = [], list[tuple[int, int, int, int]](), []
+    first = 0
     for row_taps, ys in rows.items():
         for column_taps, xs in columns.items():
             number = (ys[:, None] * geometry.output[1] + xs).reshape(-1)
-            window = (_starts(geometry, 0, ys)[:, None] * row_bytes + _starts(geometry, 1, xs) * pixel_bytes).reshape(
-                -1
-            )
-            pixels.append(np.stack([window, number], 1))
-            steps = _steps(geometry, row_taps, column_taps, words, row_bytes, pixel_bytes, filter_bytes)
-            taps.append(steps)
-            products = len(row_taps) * len(column_taps) * group_channels
+            window = _starts(geometry, 0, ys)[:, None] * row_bytes + _starts(geometry, 1, xs) * pixel_bytes
+            pixels.append(np.stack([window.reshape(-1), number], 1))
+            found = _runs(geometry, row_taps, column_taps, row_bytes, pixel_bytes, steps)
+            taps = len(row_taps) * len(column_taps)
             for start in range(0, len(number), _SEGMENT):
                 count = min(_SEGMENT, len(number) - start)
-                segments.append((first + start, count, first_tap, len(steps), products))
-            first, first_tap = first + len(number), first_tap + len(steps)
-    segments.sort(key=lambda segment: -segment[1] * segment[3])  # the largest first: threads end together
+                segments.append((first + start, count, len(runs), len(found), taps * group_channels))
+            first += len(number)
+            runs += found
+    segments.sort(key=lambda segment: -segment[1] * segment[4])  # the largest first: threads end together
     return Tables(
-        np.concatenate(pixels).astype(np.int32), np.concatenate(taps).astype(np.int32), np.array(segments, np.int64)
+        np.concatenate(pixels).astype(np.int32),
+        np.array(runs, np.int32).reshape(-1, 4),
+        np.array(segments, np.int64),
     )
 
 
@@ -97,18 +116,25 @@ def _inside(geometry: Geometry, axis: int) -> dict[tuple[int, ...], npt.NDArray[
     return {tuple(np.flatnonzero(kind).tolist()): positions[number == index] for index, kind in enumerate(kinds)}
 
 
-def _steps(
-    geometry: Geometry,
-    rows: tuple[int, ...],
-    columns: tuple[int, ...],
-    words: int,
-    row_bytes: int,
-    pixel_bytes: int,
-    filter_bytes: int,
-) -> npt.NDArray[np.int64]:
-    """Return byte offsets of input and filter, (rows * columns * words, 2)."""
-    y, x, word = np.meshgrid(np.array(rows, int), np.array(columns, int), np.arange(words), indexing="ij")
-    vertical, horizontal = geometry.dilation
-    source = y * vertical * row_bytes + x * horizontal * pixel_bytes + word * 4
-    filters = ((y * geometry.kernel[1] + x) * words + word) * filter_bytes
-    return np.stack([source.reshape(-1), filters.reshape(-1)], 1)
+def _runs(
+    geometry: Geometry, rows: tuple[int, ...], columns: tuple[int, ...], row_bytes: int, pixel_bytes: int, steps: Steps
+) -> list[tuple[int, int, int, int]]:
+    """Return byte offsets of input and filters, and the number of steps, of each run of steps without a gap."""
+    merged: list[tuple[int, int, int]] = []
+    for row in rows:
+        for column in columns:
+            source = row * geometry.dilation[0] * row_bytes + column * geometry.dilation[1] * pixel_bytes
+            filters = (row * geometry.kernel[1] + column) * steps.tap
+            if merged:
+                before, filters_before, count = merged[-1]
+                if (before + count * steps.size, filters_before + count * steps.filters) == (source, filters):
+                    merged[-1] = (before, filters_before, count + steps.number)
+                    continue
+            merged.append((source, filters, steps.number))
+    runs = []
+    for source, filters, count in merged:
+        length = -(-count // -(-count // steps.longest))
+        for start in range(0, count, length):
+            at = (source + start * steps.size, filters + start * steps.filters)
+            runs.append((*at, min(length, count - start), 0))
+    return runs

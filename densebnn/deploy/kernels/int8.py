@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from densebnn.deploy.kernels.backends import BACKENDS, Backend
+from densebnn.deploy.kernels.backends import BACKENDS, Backend, Pair
 from densebnn.deploy.kernels.compiled import Compiled, padded
 from densebnn.deploy.kernels.geometry import Geometry
 from densebnn.deploy.kernels.layout import unpack_weight
@@ -57,6 +57,10 @@ class Int8(Backend):
     def sign_sums(self, plan: PackPlan, bits: Tensor) -> Tensor:
         """Leave it to a compiled kernel."""
         return _compiled_ones()[0].sign_sums(plan, bits)
+
+    def max_pool2d(self, x: Tensor, window: Pair, stride: Pair, padding: Pair) -> Tensor:
+        """Leave it to a compiled kernel."""
+        return _compiled_ones()[0].max_pool2d(x, window, stride, padding)
 
     def _filter(self, call: Call, geometry: Geometry, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
         key = (call.weight._version, geometry, shape)

@@ -12,9 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 
-__all__ = ["F32", "I1", "I8", "I32", "I64", "Kernel", "Value", "Variable", "vector"]
+__all__ = ["F32", "I1", "I8", "I16", "I32", "I64", "Kernel", "Value", "Variable", "vector"]
 
-I1, I8, I32, I64, F32 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+F32 = ir.FloatType()
 
 
 def vector(element: ir.Type, lanes: int) -> ir.VectorType:
@@ -104,6 +105,32 @@ class Value:
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), self.value, ir.Constant(I32, 0))
         zeros = ir.Constant(vector(I32, lanes), [0] * lanes)
         return Value(self.builder, self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros))
+
+    def followed_by(self, other: Value) -> Value:
+        """Return the lanes of this vector and then those of another one of the same type."""
+        numbers = list(range(2 * self.type.count))
+        mask = ir.Constant(vector(I32, len(numbers)), numbers)
+        return Value(self.builder, self.builder.shuffle_vector(self.value, other.value, mask))
+
+    def beside(self, other: Value) -> Value:
+        """Return the lanes of both vectors in turns."""
+        count = self.type.count
+        numbers = [lane + part * count for lane in range(count) for part in (0, 1)]
+        mask = ir.Constant(vector(I32, len(numbers)), numbers)
+        return Value(self.builder, self.builder.shuffle_vector(self.value, other.value, mask))
+
+    def part(self, first: int, count: int) -> Value:
+        """Return `count` lanes of this vector, from the lane `first` on."""
+        mask = ir.Constant(vector(I32, count), list(range(first, first + count)))
+        return Value(self.builder, self.builder.shuffle_vector(self.value, ir.Constant(self.type, ir.Undefined), mask))
+
+    def twice(self) -> Value:
+        """Return the lanes of this vector, and once more."""
+        return self.followed_by(self)
+
+    def look_up(self, places: Value) -> Value:
+        """Return bytes of this table, 16 and the same once more; each of the 32 places is a byte below 16."""
+        return _intrinsic(self.builder, "llvm.x86.avx2.pshuf.b", self.type, [self.value, places.value], [])
 
     def cast(self, kind: ir.Type) -> Value:
         """Return the same bits as another type of the same size."""

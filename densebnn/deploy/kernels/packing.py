@@ -9,11 +9,21 @@ from llvmlite import ir
 
 from densebnn.deploy.kernels.ir import F32, I1, I8, I32, Kernel, Value, Variable, vector
 
-__all__ = ["PACK", "READ", "write_pack_pixels", "write_pack_planes", "write_sums", "write_unpack"]
+__all__ = [
+    "FOURS",
+    "PACK",
+    "READ",
+    "write_fours",
+    "write_pack_pixels",
+    "write_pack_planes",
+    "write_sums",
+    "write_unpack",
+]
 
 _LANES = 32
 _WORD = 4
 _REALS, _WORDS, _FLAGS = vector(F32, _LANES), vector(I32, _LANES), vector(I8, _LANES)
+_OCTETS = vector(I8, 4)
 _CHUNK = 32
 """Pixels in a unit of work."""
 
@@ -28,6 +38,7 @@ PACK = (
     "group_channels",
     "words",  # of a group
 )
+FOURS = ("input", "output", "words")
 READ = ("input", "output", "images", "pixels", "groups", "group_channels", "words")
 
 
@@ -88,6 +99,16 @@ def write_unpack(module: ir.Module, name: str) -> None:
         bits = kernel.load(I32, kernel["input"] + _index(kernel, pixel, word) * _WORD)
         bytes_ = bits.cast(vector(I1, _LANES)).widen(_FLAGS, signed=False) << 1
         kernel.store_lanes(bytes_, kernel["output"] + pixel * channels + channel, mask)
+    kernel.finish()
+
+
+def write_fours(module: ir.Module, name: str) -> None:
+    """Add the kernel that writes a byte for four signs: 16 times the number that they are, the first the lowest bit."""
+    kernel = Kernel(module, name, FOURS)
+    with _chunks(kernel, kernel["words"]) as (start, stop), kernel.loop(start, stop) as word:
+        low = kernel.load(I32, kernel["input"] + word * _WORD).cast(_OCTETS)
+        fours = (low << 4).beside(low & 0xF0)
+        kernel.store(fours, kernel["output"] + word * (2 * _WORD))
     kernel.finish()
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "plan_conv",
     "plan_pack",
     "plan_unpack",
+    "residual_parts",
 ]
 
 _EXACT = 2**24
@@ -66,12 +67,20 @@ def form(tensor: Tensor | None) -> Known | None:
 class Reals(NamedTuple):
     """An output of real numbers; what is None is left out, each step is rounded to float32 by itself.
 
-    y = s·scale + shift + residual; y = y if y >= 0 else y·slope; y = y + offset.
+    y = s·scale + shift + residual + coarse; y = y if y >= 0 else y·slope; y = y + offset.
+
+    With `residual_scale`, the residual may have any number of channels: fewer than the output are repeated; more are
+    parts of C_out channels, each multiplied by its part of the scale and added in turn, the last filled up with 0.
+    `coarse` is a residual of its own, with `coarse_scale`, whose height and width divide those of the output: each of
+    its pixels serves a block of them.
     """
 
     scale: Tensor | None = None
     shift: Tensor | None = None
     residual: Tensor | None = None
+    residual_scale: Tensor | None = None
+    coarse: Tensor | None = None
+    coarse_scale: Tensor | None = None
     slope: Tensor | None = None
     offset: Tensor | None = None
 
@@ -238,11 +247,47 @@ def _check_output(plan: ConvPlan, output: tuple[Known | None, ...], device: torc
         if plan.out_groups < 1 or channels % plan.out_groups:
             raise UserError(f"{channels} channels cannot be packed in {plan.out_groups} groups")
         return
-    for name, part in zip(Reals._fields, output, strict=True):
-        if name != "residual":
-            _check_vector(name, part, channels, torch.float32, device)
-        elif part is not None and part != (wanted := Form(plan.shape, torch.float32, device)):
-            raise UserError(f"residual is {Form(*part)}: expected {wanted}")
+    parts = dict(zip(Reals._fields, output, strict=True))
+    residual, scaled = parts.pop("residual"), parts.pop("residual_scale")
+    _check_coarse(plan, parts.pop("coarse"), parts.pop("coarse_scale"), device)
+    for name, part in parts.items():
+        _check_vector(name, part, channels, torch.float32, device)
+    given = channels
+    if scaled is not None:
+        if residual is None or len(residual[0]) != 4 or residual[0][1] < 1:
+            raise UserError("residual_scale needs a residual (N, C, H', W')")
+        given = residual[0][1]
+        _check_vector("residual_scale", scaled, channels * residual_parts(given, channels), torch.float32, device)
+    wanted = Form((plan.shape[0], given, *plan.shape[2:]), torch.float32, device)
+    if residual is not None and residual != wanted:
+        raise UserError(f"residual is {Form(*residual)}: expected {wanted}")
+
+
+def _check_coarse(plan: ConvPlan, coarse: Known | None, scale: Known | None, device: torch.device) -> None:
+    if coarse is None and scale is None:
+        return
+    images, channels, rows, columns = plan.shape
+    given = None if coarse is None else Form(*coarse)
+    if (
+        given is None
+        or scale is None
+        or len(given.shape) != 4
+        or min(given.shape[1:]) < 1
+        or (given.shape[0], given.dtype, given.device) != (images, torch.float32, device)
+        or rows % given.shape[2]
+        or columns % given.shape[3]
+    ):
+        raise UserError(
+            f"coarse is {given}: expected float32 ({images}, C, h, w) on {device} with a coarse_scale, "
+            f"h a divisor of {rows} and w of {columns}"
+        )
+    wanted = channels * residual_parts(given.shape[1], channels)
+    _check_vector("coarse_scale", scale, wanted, torch.float32, device)
+
+
+def residual_parts(given: int, channels: int) -> int:
+    """Return how many parts of `channels` channels a residual of `given` channels has."""
+    return -(-given // channels)
 
 
 def _check_vector(name: str, given: Known | None, channels: int, dtype: torch.dtype, device: torch.device) -> None:

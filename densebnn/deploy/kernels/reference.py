@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from densebnn.deploy.kernels.backends import Backend
 from densebnn.deploy.kernels.layout import pack_bits, unpack_signs, unpack_weight
-from densebnn.deploy.kernels.plan import Call, PackPlan, Signs
+from densebnn.deploy.kernels.plan import Call, PackPlan, Signs, residual_parts
 
-__all__ = ["Reference", "finish"]
+__all__ = ["Reference", "finish", "residuals"]
 
 
 class Reference(Backend):
@@ -58,12 +60,30 @@ def finish(call: Call, sums: Tensor) -> Tensor:
     if output.shift is not None:
         y = y.add_(output.shift.view(-1, 1, 1))
     if output.residual is not None:
-        y = y.add_(output.residual)
+        for part in residuals(output.residual, output.residual_scale, call.plan.shape[1]):
+            y = y.add_(part)
+    if output.coarse is not None:
+        for part in residuals(output.coarse, output.coarse_scale, call.plan.shape[1]):
+            y = y.add_(F.interpolate(part, y.shape[2:], mode="nearest"))
     if output.slope is not None:
         y = torch.where(y >= 0, y, y * output.slope.view(-1, 1, 1))
     if output.offset is not None:
         y = y.add_(output.offset.view(-1, 1, 1))
     return y.contiguous(memory_format=torch.channels_last)
+
+
+def residuals(residual: Tensor, scale: Tensor | None, channels: int) -> Iterator[Tensor]:
+    """Go through what a residual adds to sums of `channels` channels, (N, channels, H', W') each; see `Reals`."""
+    if scale is None:
+        yield residual
+        return
+    given = residual.shape[1]
+    if given < channels:
+        residual = residual.repeat(1, residual_parts(channels, given), 1, 1)[:, :channels]
+    for first in range(0, max(given, channels), channels):
+        part = residual[:, first : first + channels]
+        part = F.pad(part, (0, 0, 0, 0, 0, channels - part.shape[1]))
+        yield part * scale[first : first + channels].view(-1, 1, 1)
 
 
 def _packed(bits: Tensor, groups: int) -> Tensor:

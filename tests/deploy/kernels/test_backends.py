@@ -14,6 +14,7 @@ from densebnn.deploy.kernels import (
     backends,
     binary_conv2d,
     binary_conv2d_signs,
+    int8,
     pack_signs,
     pack_weight,
     unpack_signs,
@@ -88,6 +89,37 @@ def check_reals(sums, bits, packed, sizes):
     everything = {"residual": residual.contiguous(memory_format=torch.channels_last), "slope": slope, "offset": offset}
     assert torch.equal(binary_conv2d(bits, packed, scale, shift, **everything, **sizes), expected)
     assert torch.equal(binary_conv2d(bits, packed, None, shift, **sizes), sums + shift.view(-1, 1, 1))
+    for channels in {sums.shape[1], 32, 2 * sums.shape[1], sums.shape[1] // 2 + 1, 3 * sums.shape[1] - 1}:
+        check_scaled_residual(sums, bits, packed, sizes, channels)
+        check_coarse_residual(sums, bits, packed, sizes, channels)
+
+
+def check_coarse_residual(sums, bits, packed, sizes, channels):
+    """Each pixel of a coarse residual serves a block of pixels, after the other residual was added."""
+    filters, (rows, columns) = sums.shape[1], sums.shape[2:]
+    down, right = (next(n for n in (2, 3, 5, 7, side) if side % n == 0) for side in (rows, columns))
+    coarse, residual = torch.randn(len(sums), channels, rows // down, columns // right), torch.randn_like(sums)
+    factor, offset = torch.randn(-(-channels // filters) * filters), torch.randn(filters)
+    fine, expected = coarse.repeat_interleave(down, 2).repeat_interleave(right, 3), sums + residual
+    for channel in range(max(channels, filters)):
+        own = fine[:, channel % channels] * factor[channel]
+        expected[:, channel % filters] = expected[:, channel % filters] + own
+    given = {"residual": residual, "coarse": coarse, "coarse_scale": factor, "offset": offset}
+    assert torch.equal(binary_conv2d(bits, packed, **given, **sizes), expected + offset.view(-1, 1, 1))
+
+
+def check_scaled_residual(sums, bits, packed, sizes, channels):
+    """Residuals of fewer channels are repeated, parts of larger ones added in turn, each channel with its factor."""
+    filters = sums.shape[1]
+    parts = -(-channels // filters)
+    residual = torch.randn(len(sums), channels, *sums.shape[2:]).contiguous(memory_format=torch.channels_last)
+    factor, slope, expected = torch.randn(parts * filters), torch.randn(filters), sums.clone()
+    for channel in range(max(channels, filters)):
+        own = residual[:, channel % channels] * factor[channel]
+        expected[:, channel % filters] = expected[:, channel % filters] + own
+    expected = torch.where(expected >= 0, expected, expected * slope.view(-1, 1, 1))
+    given = {"residual": residual, "residual_scale": factor, "slope": slope}
+    assert torch.equal(binary_conv2d(bits, packed, **given, **sizes), expected)
 
 
 def check_signs(sums, bits, packed, sizes, out_groups):
@@ -227,6 +259,34 @@ def test_the_choice_is_measured_once_for_each_shape(monkeypatch):
     finally:
         monkeypatch.undo()
         backends.forget()
+
+
+def test_without_the_instructions_everything_works_slowly_and_says_so_once(monkeypatch, caplog):
+    compile = pytest.importorskip("densebnn.deploy.kernels.compile")
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 40, 6, 6), pack_weight(signs(33, 40, 3, 3))
+
+    def convolved():
+        return binary_conv2d(pack_signs(x), weight, in_channels=40, out_channels=33, padding=1)
+
+    expected = convolved()
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(compile.llvm, "get_host_cpu_features", dict)
+    try:
+        for known in (backends.forget, int8._compiled_ones.cache_clear):
+            known()
+        with caplog.at_level("WARNING", "densebnn"):
+            assert available() == ["reference"]
+            assert all(torch.equal(convolved(), expected) for _ in range(3))
+        (record,) = caplog.records
+        assert "run as real-valued ones, which is slow (avx512: this processor lacks " in record.message
+        assert "int8: it needs a compiled kernel: this processor lacks " in record.message
+        with pytest.raises(UserError, match="'int8' cannot run here: it needs a compiled kernel"), use_backend("int8"):
+            pass
+    finally:
+        monkeypatch.undo()
+        for known in (backends.forget, int8._compiled_ones.cache_clear):
+            known()
 
 
 def test_without_llvmlite_everything_works_slowly_and_says_so_once():

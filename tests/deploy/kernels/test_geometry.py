@@ -1,6 +1,6 @@
 import pytest
 
-from densebnn.deploy.kernels.geometry import Geometry, tables
+from densebnn.deploy.kernels.geometry import Geometry, Steps, tables
 
 GEOMETRIES = [
     Geometry((7, 9), (3, 3), (1, 1), (1, 1), (1, 1)),
@@ -10,24 +10,38 @@ GEOMETRIES = [
 ]
 
 
+LAYOUTS = {
+    "words": Steps(number=2, size=4, pixel=8, filters=128, tap=256, longest=2**30),
+    "short runs": Steps(number=2, size=4, pixel=8, filters=128, tap=256, longest=3),
+    "a part of a pixel": Steps(number=5, size=1, pixel=8, filters=32, tap=256, longest=63),
+}
+
+
+@pytest.mark.parametrize("steps", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_tables_name_each_tap_inside_the_image_once(geometry):
-    words, groups = 2, 3
-    pixels, taps, segments = tables(geometry, words, groups, group_channels=40, filter_bytes=128)
+@pytest.mark.parametrize("groups", [1, 3])
+def test_tables_name_each_tap_inside_the_image_once(geometry, groups, steps):
+    pixels, runs, segments = tables(geometry, groups, 40, steps)
+    assert runs[:, 2].max(initial=0) <= steps.longest
     rows, columns = geometry.output
     seen = {}
-    for first, count, tap, steps, products in segments:
+    for first, count, run, length, products in segments:
         assert 1 <= count <= 64
-        assert products == steps // words * 40
+        taps = [
+            (source + step * steps.size, filters + step * steps.filters)
+            for source, filters, number, _ in runs[run : run + length]
+            for step in range(number)
+        ]
+        assert products == len(taps) // steps.number * 40
         for window, number in pixels[first : first + count]:
             assert number not in seen
-            seen[number] = {(window + source, filters) for source, filters in taps[tap : tap + steps]}
+            seen[number] = sorted((window + source, filters) for source, filters in taps)
     assert sorted(seen) == list(range(rows * columns))
     for number, found in seen.items():
-        assert found == set(expected(geometry, number // columns, number % columns, words, groups))
+        assert found == sorted(expected(geometry, number // columns, number % columns, groups, steps))
 
 
-def expected(geometry, row, column, words, groups):
+def expected(geometry, row, column, groups, steps):
     """The byte offsets of input and filter of one output pixel, from the definition of a convolution."""
     (height, width), (tall, wide), stride, padding, dilation = geometry
     for y in range(tall):
@@ -35,8 +49,11 @@ def expected(geometry, row, column, words, groups):
             at_y = row * stride[0] - padding[0] + y * dilation[0]
             at_x = column * stride[1] - padding[1] + x * dilation[1]
             if 0 <= at_y < height and 0 <= at_x < width:
-                for word in range(words):
-                    yield (
-                        ((at_y * width + at_x) * groups * words + word) * 4,
-                        ((y * wide + x) * words + word) * 128,
-                    )
+                for step in range(steps.number):
+                    source = (at_y * width + at_x) * groups * steps.pixel + step * steps.size
+                    yield source, (y * wide + x) * steps.tap + step * steps.filters
+
+
+def test_taps_side_by_side_are_one_run():
+    _, runs, _ = tables(Geometry((5, 5), (3, 3), (1, 1), (0, 0), (1, 1)), 1, 64, LAYOUTS["words"])
+    assert runs[:, 2].tolist() == [6, 6, 6]
