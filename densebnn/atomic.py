@@ -30,6 +30,7 @@ _REMEDIES = {
     errno.EPERM: "operation not permitted; choose a folder that you may write to",
     errno.ENOENT: "its folder does not exist; create it first",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another path",
+    errno.EEXIST: "a file of that name is in the way; choose another path",
     errno.EISDIR: "it is a folder; give the path of a file",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def save_weights(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
-    """Write tensors and what is known about them to one safetensors file, atomically.
+    """Write tensors and what is known about them to one safetensors file, atomically; the same bytes for the same ones.
 
     Args:
         path: The file, by custom `*.safetensors`.
@@ -40,7 +40,17 @@ def save_weights(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], ca
     metadata = {"card": text, "card_sha256": hashlib.sha256(text.encode()).hexdigest()}
     # A copy of each: safetensors refuses tensors that share memory, as tied weights do.
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, to_safetensors(plain, metadata))
+    write_bytes(path, _in_order(to_safetensors(plain, metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """Return a safetensors file with its metadata sorted by name, whose order the library draws by lot."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[begin:]
 
 
 def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -30,6 +30,21 @@ def test_weights_and_card_come_back(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["w.safetensors"]
 
 
+def test_the_same_weights_and_card_are_the_same_bytes(tmp_path):
+    tensors = {"b.weight": torch.randn(3, 2), "ü": torch.arange(3), "a": torch.zeros(1, dtype=torch.uint8)}
+    files = set()
+    for _ in range(12):  # the library puts two entries of metadata in either order
+        save_weights(tmp_path / "w.safetensors", tensors, {"data": "Räume", "é": [1, None]})
+        files.add((tmp_path / "w.safetensors").read_bytes())
+    assert len(files) == 1
+    (content,) = files
+    begin = 8 + int.from_bytes(content[:8], "little")
+    assert begin % 8 == 0
+    back, card = load_weights(tmp_path / "w.safetensors")
+    assert card.items() >= {"data": "Räume", "é": [1, None]}.items()
+    assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items())
+
+
 def test_a_card_with_nan_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         save_weights(tmp_path / "w.safetensors", {"a": torch.ones(1)}, {"loss": float("nan")})

@@ -2,6 +2,7 @@
 
 from densebnn.deploy.freezing import freeze
 from densebnn.deploy.packed import load_packed, save_packed
+from densebnn.deploy.pretrained import PretrainedPredictor
 from densebnn.deploy.verdict import LayerVerdict, Verdict, verdict
 
-__all__ = ["LayerVerdict", "Verdict", "freeze", "load_packed", "save_packed", "verdict"]
+__all__ = ["LayerVerdict", "PretrainedPredictor", "Verdict", "freeze", "load_packed", "save_packed", "verdict"]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densebnn.deploy.kernels import unpack_weight
+from densebnn.deploy.kernels.reference import residuals
 from densebnn.deploy.layers import FrozenBinaryConv2d, PackSigns, SignsConv2d, TwoValuedConv2d
 
 __all__ = ["as_floats"]
@@ -32,7 +33,7 @@ def as_floats(frozen: nn.Module) -> nn.Module:
 
 
 class _FloatConv2d(nn.Module):
-    """What a frozen convolution does, on floats."""
+    """What a frozen convolution does, on floats; it takes the layer over, and its packed weight away."""
 
     sign: Tensor
     threshold: Tensor | None
@@ -42,6 +43,7 @@ class _FloatConv2d(nn.Module):
         super().__init__()
         self.layer = layer
         self.register_buffer("sign", unpack_weight(layer.weight, layer.in_channels, layer.out_channels).to(torch.int8))
+        del layer.weight
         # Whole numbers up to 2^24 are float32's; thresholds beyond stand for always and never.
         threshold = layer.threshold.clamp(-(2**24), 2**24).float() if isinstance(layer, SignsConv2d) else None
         self.register_buffer("threshold", threshold)
@@ -58,7 +60,9 @@ class _FloatConv2d(nn.Module):
             return _signs(sums, self.threshold, self.flip)
         assert isinstance(layer, FrozenBinaryConv2d)
         y = sums * _channels(layer.scale) + _channels(layer.shift)
-        y = y if skip is None else y + skip
+        if skip is not None:
+            for part in residuals(skip, layer.skip_scale, layer.out_channels):
+                y = y + part
         y = y if layer.slope is None else torch.where(y >= 0, y, y * _channels(layer.slope))
         y = y if layer.offset is None else y + _channels(layer.offset)
         return y if layer.scale_map is None else layer.scale_map(y, y, layer)

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from densebnn.backbones.shortcuts import Pool
 from densebnn.binary import BinaryConv2d
+from densebnn.deploy.enlarging import EnlargingDecoder
 from densebnn.deploy.layers import FrozenBinaryConv2d, PackSigns, SignsConv2d, TwoValuedConv2d
-from densebnn.deploy.parts import Parts, is_rising, parts_of, piecewise
+from densebnn.deploy.parts import Parts, is_rising, linear_skip, parts_of, piecewise
+from densebnn.deploy.real import MaxPool2d, RealConv2d
 from densebnn.deploy.steps import integer_steps, real_steps
 from densebnn.deploy.tracing import rewritten
 from densebnn.registry import UserError
@@ -50,6 +53,8 @@ def freeze(model: nn.Module) -> nn.Module:
         raise UserError(f"freeze needs a model in eval mode, but {training[0]} is in training: call model.eval() first")
     frozen = copy.deepcopy(model).cpu().requires_grad_(False)
     frozen = rewritten(frozen, lambda part, graph: _Freezer(part, graph).result())
+    for decoder in filter(EnlargingDecoder.takes, frozen.modules()):
+        decoder.__class__ = EnlargingDecoder
     return frozen.to(memory_format=torch.channels_last)
 
 
@@ -67,8 +72,12 @@ class _Freezer:
             self.graph.erase_node(node)
         for node in self._nodes(BinaryConv2d):
             self._freeze(node, cast(BinaryConv2d, self._layer(node)))
+        self.graph.eliminate_dead_code()
         for node in self._nodes(nn.Conv2d):
-            self._fold_norm(node)
+            self._prepare(node)
+        for node in self._nodes(nn.MaxPool2d):
+            if MaxPool2d.takes(pool := self._layer(node)):
+                self._replace([node], MaxPool2d(cast(nn.MaxPool2d, pool)), None)
         self.module.delete_all_unused_submodules()
         self.module.recompile()
         calls = [node for node in self.graph.nodes if node.op not in ("placeholder", "output")]
@@ -99,7 +108,7 @@ class _Freezer:
         (source,) = node.all_input_nodes
         if isinstance(self._layer(source), SignsConv2d):
             return nn.Identity()
-        while len(source.users) == 1 and (layer := self._layer(source)) is not None and is_rising(layer):
+        while (layer := self._layer(source)) is not None and self._can_precede(source, layer):
             before.insert(0, layer)
             (source,) = source.all_input_nodes
         for modules in (before, []):
@@ -110,6 +119,16 @@ class _Freezer:
                     self.graph.eliminate_dead_code()
                 return PackSigns(*steps, conv.groups)
         return None
+
+    def _can_precede(self, node: fx.Node, layer: nn.Module) -> bool:
+        """Whether a layer before a convolution may become part of its packing.
+
+        A norm that others read too stays for those, unless it can be folded into the convolution before it.
+        """
+        if len(node.users) == 1:
+            return is_rising(layer)
+        folded = isinstance(self._layer(node.all_input_nodes[0]), (nn.Conv2d, FrozenBinaryConv2d))
+        return isinstance(layer, nn.BatchNorm2d) and is_rising(layer) and not folded
 
     def _keep_packed(self, node: fx.Node, conv: BinaryConv2d, parts: Parts, pack: nn.Module) -> bool:
         """Freeze a convolution to sums and thresholds if all that reads its output is the sign of another one."""
@@ -143,10 +162,10 @@ class _Freezer:
             (user,) = chain[-1].users
             layer = self._layer(user)
             bend = None if layer is None else piecewise(layer, frozen.out_channels)
-            if skip is None and isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
-                frozen.absorb_norm(layer)
+            if _is_norm(layer) and (skip is None or frozen.skip_scale is not None):
+                frozen.absorb_norm(cast(nn.BatchNorm2d, layer))
             elif skip is None and (other := _other_summand(user, chain[-1])) is not None:
-                skip = other
+                skip = self._skip(frozen, other, user)
             elif bend is not None:
                 frozen.absorb_nonlinearity(bend)
                 bent = True
@@ -154,6 +173,23 @@ class _Freezer:
                 break
             chain.append(user)
         self._replace(chain, frozen, skip)
+
+    def _skip(self, frozen: FrozenBinaryConv2d, skip: fx.Node, total: fx.Node) -> fx.Node:
+        """Return the skip that a convolution is given: without norm and shortcut on its way, if it takes them in."""
+        if not frozen.scales_skips:
+            return skip
+        source, layer = skip, self._layer(skip)
+        pool = layer if isinstance(layer, Pool) and isinstance(layer.pool, nn.Identity) else None
+        if pool is not None:
+            (source,) = source.all_input_nodes
+            layer = self._layer(source)
+        norm = cast(nn.BatchNorm2d, layer) if _is_norm(layer) else None
+        if norm is not None:
+            (source,) = source.all_input_nodes
+        normed_later = len(total.users) == 1 and _is_norm(self._layer(next(iter(total.users))))
+        if pool is not None or norm is not None or normed_later:
+            frozen.absorb_skip(linear_skip(norm, pool, frozen.out_channels))
+        return source
 
     def _replace(self, chain: Sequence[fx.Node], layer: nn.Module, skip: fx.Node | None) -> None:
         """Put one call of `layer` in the place of a chain of nodes that begins with its convolution."""
@@ -168,12 +204,28 @@ class _Freezer:
         for node in reversed(chain):
             self.graph.erase_node(node)
 
-    def _fold_norm(self, node: fx.Node) -> None:
-        """Fold the batch norm behind a real-valued convolution into it."""
-        conv, user = cast(nn.Conv2d, self._layer(node)), next(iter(node.users))
-        norm = self._layer(user)
-        if len(node.users) == 1 and isinstance(norm, nn.BatchNorm2d) and not isinstance(conv, BinaryConv2d):
-            self._replace([node, user], fuse_conv_bn_eval(conv, norm), None)
+    def _prepare(self, node: fx.Node) -> None:
+        """Fold the batch norm behind a real-valued convolution into it, and the ReLU behind them."""
+        conv = cast(nn.Conv2d, self._layer(node))
+        if not RealConv2d.takes(conv):
+            return
+        chain, relu = [node], False
+        while len(chain[-1].users) == 1 and not relu:
+            (user,) = chain[-1].users
+            layer = self._layer(user)
+            if _is_norm(layer) and len(chain) == 1:
+                conv = fuse_conv_bn_eval(conv, cast(nn.BatchNorm2d, layer))
+            elif isinstance(layer, nn.ReLU):
+                relu = True
+            else:
+                break
+            chain.append(user)
+        self._replace(chain, RealConv2d(conv, relu=relu), None)
+
+
+def _is_norm(layer: nn.Module | None) -> bool:
+    """Whether a layer scales and shifts each channel by numbers of its own."""
+    return isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats
 
 
 def _signs_after(modules: Sequence[nn.Module], conv: BinaryConv2d) -> Callable[[Tensor], Tensor]:

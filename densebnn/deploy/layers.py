@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,36 @@ from torch import Tensor, nn
 
 from densebnn.binary import BinaryConv2d
 from densebnn.deploy.kernels import binary_conv2d, binary_conv2d_signs, pack_signs, pack_weight, window_sums
-from densebnn.deploy.parts import Parts, Piecewise
+from densebnn.deploy.kernels.layout import BITS
+from densebnn.deploy.parts import LinearSkip, Parts, Piecewise, affine
 
-__all__ = ["FrozenBinaryConv2d", "PackSigns", "SignsConv2d", "TwoValuedConv2d"]
+__all__ = ["Enlarged", "FrozenBinaryConv2d", "PackSigns", "SignsConv2d", "TwoValuedConv2d"]
+
+
+class Enlarged(NamedTuple):
+    """What stands for torch.cat([F.interpolate(x, size, mode="nearest"), beside], 1).
+
+    Attributes:
+        x: (N, C, h, w).
+        size: height and width, multiples of h and w.
+        beside: (N, C', *size), or None.
+    """
+
+    x: Tensor
+    size: tuple[int, int]
+    beside: Tensor | None
+
+    @property
+    def channels(self) -> int:
+        """Channels of `x`, which come first."""
+        return self.x.shape[1]
+
+    def repeated(self, bits: Tensor) -> Tensor:
+        """Return packed signs (N, h, w, groups, words) with each pixel repeated, (N, *size, groups, words)."""
+        images, rows, columns, *pixel = bits.shape
+        down, right = self.size[0] // rows, self.size[1] // columns
+        blocks = bits[:, :, None, :, None].expand(images, rows, down, columns, right, *pixel)
+        return blocks.reshape(images, *self.size, *pixel)
 
 
 class PackSigns(nn.Module):
@@ -34,9 +61,16 @@ class PackSigns(nn.Module):
         self.register_buffer("threshold", threshold if bool(threshold.ne(0).any()) else None)
         self.register_buffer("flip", flip if bool(flip.any()) else None)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Enlarged) -> Tensor:
         """Pack the signs of `x`."""
-        return pack_signs(x, self.threshold, self.flip, self.groups)
+        if isinstance(x, Tensor):
+            return pack_signs(x, self.threshold, self.flip, self.groups)
+        bits = x.repeated(self._packed(x.x, slice(x.channels)))
+        return bits if x.beside is None else torch.cat([bits, self._packed(x.beside, slice(x.channels, None))], -1)
+
+    def _packed(self, x: Tensor, channels: slice) -> Tensor:
+        threshold, flip = (None if part is None else part[channels] for part in (self.threshold, self.flip))
+        return pack_signs(x, threshold, flip)
 
 
 class _PackedConv2d(nn.Module):
@@ -103,7 +137,8 @@ class SignsConv2d(_PackedConv2d):
 class FrozenBinaryConv2d(_PackedConv2d):
     """A binary convolution and what follows it in each channel: packed or real-valued in, (N, C_out, H', W') out.
 
-    y = sum · scale + shift, then + skip, then · slope where negative, then + offset; the sum is one of signs, exact.
+    y = sum · scale + shift, then + skip · skip_scale, then · slope where negative, then + offset; the sum is one of
+    signs, exact. With `skip_scale` the skip may have other channels, see `Reals`.
 
     Args:
         conv: the layer that is frozen.
@@ -113,6 +148,7 @@ class FrozenBinaryConv2d(_PackedConv2d):
 
     scale: Tensor
     shift: Tensor
+    skip_scale: Tensor | None
     slope: Tensor | None
     offset: Tensor | None
 
@@ -121,6 +157,7 @@ class FrozenBinaryConv2d(_PackedConv2d):
         self.scale_map = conv.scale_output if parts.scale_map else None
         self.register_buffer("scale", (parts.scale * parts.half).float())
         self.register_buffer("shift", torch.zeros_like(self.scale))
+        self.register_buffer("skip_scale", None)
         self.register_buffer("slope", None)
         self.register_buffer("offset", None)
 
@@ -129,11 +166,23 @@ class FrozenBinaryConv2d(_PackedConv2d):
         """Whether the layer takes what follows it: not if its output depends on the position."""
         return self.scale_map is None
 
+    @property
+    def scales_skips(self) -> bool:
+        """Whether the layer takes in what a skip is multiplied by."""
+        return True
+
+    def absorb_skip(self, skip: LinearSkip) -> None:
+        """Take in what is done to the skip, which then comes as it was before."""
+        self.skip_scale = skip.scale.float()
+        self.shift.copy_(self.shift.double() + skip.shift)
+
     def absorb_norm(self, norm: nn.BatchNorm2d) -> None:
-        """Take in the batch norm that follows."""
-        scale, shift = _affine(norm)
+        """Take in the batch norm that follows, behind a skip only if that was taken in too."""
+        scale, shift = affine(norm)
         self.shift.copy_(self.shift.double() * scale + shift)
         self.scale.copy_(self.scale.double() * scale)
+        if self.skip_scale is not None:
+            self.skip_scale = (self.skip_scale.double().view(-1, self.out_channels) * scale).flatten().float()
 
     def absorb_nonlinearity(self, nonlinearity: Piecewise) -> None:
         """Take in the non-linearity that follows norm and skip."""
@@ -142,16 +191,36 @@ class FrozenBinaryConv2d(_PackedConv2d):
         self.slope = None if nonlinearity.slope is None else nonlinearity.slope.clone()
         self.offset = None if nonlinearity.offset is None else nonlinearity.offset.clone()
 
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+    def takes(self, x: Enlarged) -> bool:
+        """Whether the layer convolves such an input with itself as the skip: blocks of channels must stay whole."""
+        sides = zip(x.size, x.x.shape[2:], strict=True)
+        whole = all(side % small == 0 for side, small in sides) and self.output_size(x.size) == x.size
+        if self.skip_scale is None or self.groups != 1 or not isinstance(self.pack, PackSigns) or not whole:
+            return False
+        filters = self.out_channels
+        return x.beside is None or not (x.channels % BITS or x.channels % filters or x.beside.shape[1] % filters)
+
+    def forward(self, x: Tensor | Enlarged, skip: Tensor | Enlarged | None = None) -> Tensor:
         """Convolve; `skip` has the shape of the output, or one that torch extends to it."""
         return self._finished(self.pack(x), skip)
 
-    def _finished(self, bits: Tensor, skip: Tensor | None) -> Tensor:
-        if skip is not None:
-            skip = skip.expand(len(bits), self.out_channels, *self.output_size(bits.shape[1:3]))
-        epilogue = {"residual": skip, "slope": self.slope, "offset": self.offset}
+    def _finished(self, bits: Tensor, skip: Tensor | Enlarged | None) -> Tensor:
+        epilogue = {**self._residuals(bits, skip), "slope": self.slope, "offset": self.offset}
         y = binary_conv2d(bits, self.weight, self.scale, self.shift, **self.geometry, **epilogue)
         return y if self.scale_map is None else self.scale_map(y, y, self)
+
+    def _residuals(self, bits: Tensor, skip: Tensor | Enlarged | None) -> dict[str, Tensor | None]:
+        scale = self.skip_scale
+        if not isinstance(skip, Enlarged):
+            if skip is not None:
+                channels = self.out_channels if scale is None else skip.shape[1]
+                skip = skip.expand(len(bits), channels, *self.output_size(bits.shape[1:3]))
+            return {"residual": skip, "residual_scale": scale}
+        assert scale is not None
+        if skip.beside is None:
+            return {"coarse": skip.x, "coarse_scale": scale}
+        coarse, fine = scale[: skip.channels], scale[skip.channels :]
+        return {"residual": skip.beside, "residual_scale": fine, "coarse": skip.x, "coarse_scale": coarse}
 
 
 class TwoValuedConv2d(FrozenBinaryConv2d):
@@ -181,17 +250,23 @@ class TwoValuedConv2d(FrozenBinaryConv2d):
         padded = any(conv.padding) and conv.pad_value != 0
         return parts.centre != 0 or bool(parts.shift.any()) or (padded and parts.half != 1)
 
+    @property
+    def scales_skips(self) -> bool:
+        """No: other sums come with the skip."""
+        return False
+
     def absorb_norm(self, norm: nn.BatchNorm2d) -> None:
         """Take in the batch norm that follows."""
         super().absorb_norm(norm)
-        scale = _affine(norm)[0]
+        scale = affine(norm)[0]
         if self.border is not None:
             self.border.copy_(self.border.double() * scale.view(-1, 1, 1, 1))
         if self.window_scale is not None:
             self.window_scale.copy_(self.window_scale.double() * scale)
 
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor | Enlarged, skip: Tensor | Enlarged | None = None) -> Tensor:
         """Convolve; `skip` has the shape of the output, or one that torch extends to it."""
+        assert skip is None or isinstance(skip, Tensor)
         bits = self.pack(x)
         if self.border is not None:
             inside = self.border.new_ones(1, 1, *bits.shape[1:3])
@@ -209,15 +284,3 @@ class TwoValuedConv2d(FrozenBinaryConv2d):
 def _pair(numbers: str | Sequence[int]) -> tuple[int, int]:
     vertical, horizontal = map(int, numbers)
     return vertical, horizontal
-
-
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (C,) in float64 of a batch norm in eval mode."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    shift = -norm.running_mean.double() * scale
-    if norm.affine:
-        scale, shift = scale * norm.weight.detach().double(), shift * norm.weight.detach().double()
-        shift = shift + norm.bias.detach().double()
-    return scale, shift

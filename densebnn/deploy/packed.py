@@ -16,27 +16,38 @@ import torch
 from torch import Tensor, nn
 
 from densebnn.backbones import Backbone, create_backbone
-from densebnn.binary import pack_state, packed_shapes, unpack_state
+from densebnn.binary import BinaryConv2d, pack_state, packed_shapes, unpack_state
 from densebnn.dense import DensePredictor
 from densebnn.dense.decoders import DecoderSpec
 from densebnn.deploy.freezing import freeze
 from densebnn.registry import Registry, UserError
-from densebnn.tasks.depth_heads import BoundedDepth
+from densebnn.tasks.depth_heads import BinnedDepth, BoundedDepth
 from densebnn.tasks.multitask import Heads
+from densebnn.tasks.normals import UnitVectors
 from densebnn.weights import load_strict, load_weights, peek_weights, save_weights
 
-__all__ = ["FORMAT", "HEADS", "NETWORKS", "load_packed", "open_packed", "save_packed"]
+__all__ = ["FORMAT", "HEADS", "NETWORKS", "described", "load_packed", "open_packed", "save_packed"]
 
 FORMAT = 1
 """Version of the layout of packed files; files without a number are of the first one."""
 
-HEADS: Registry[Callable[[], nn.Module]] = Registry("head")
-"""Heads of predictors by the name of their class, with any values: a file brings its own."""
-HEADS["Identity"] = nn.Identity
-HEADS["BoundedDepth"] = lambda: BoundedDepth(0.1, 10.0, 2.7)
+HEADS: Registry[Callable[[int], nn.Module]] = Registry("head")
+"""Heads of predictors by the name of their class, for a number of channels, with any values: a file brings its own."""
+HEADS["Identity"] = lambda channels: nn.Identity()
+HEADS["BoundedDepth"] = lambda channels: BoundedDepth(0.1, 10.0, 2.7)
+HEADS["UnitVectors"] = lambda channels: UnitVectors()
 
 NETWORKS: Registry[Callable[[Mapping[str, Any]], nn.Module]] = Registry("kind of network")
 """Builders of networks from the card of a file."""
+
+
+@HEADS.register("BinnedDepth")
+def _binned_depth(channels: int) -> BinnedDepth:
+    with torch.device("cpu"):  # it looks at its values, which a tensor without any has not
+        head = BinnedDepth(1.0, 3.0, 2.0, bins=2, log=False)
+    head.centres, head.offset = torch.zeros(channels), torch.zeros(channels)
+    return head
+
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _MOST_OUTPUTS = 1_000_000
@@ -58,11 +69,22 @@ def _backbone(card: Mapping[str, Any]) -> Backbone:
 def _predictor(card: Mapping[str, Any]) -> DensePredictor:
     options = {**_fields(card.get("options"), "options", DensePredictor)}
     decoder = _fields(options.pop("decoder", {}), "decoder", DecoderSpec)
-    channels = options.get("out_channels", 1)
+    channels, head = options.get("out_channels", 1), card.get("head")
     counts = channels.values() if isinstance(channels, dict) else (channels,)
     if not all(isinstance(count, int) and 1 <= count <= _MOST_OUTPUTS for count in counts):
         raise UserError(f"its card says {channels!r} channels, expected 1 to {_MOST_OUTPUTS}")
-    return DensePredictor(**options, decoder=DecoderSpec(**decoder), head=_head(card.get("head")))
+    if isinstance(channels, dict):
+        # A card's keys are sorted, but channels of a shared decoder are told apart by their order.
+        order = card.get("order")
+        if not isinstance(order, list) or sorted(map(str, order)) != sorted(channels):
+            raise UserError(f"its card says the order {order!r}, expected one of {', '.join(channels)}")
+        options["out_channels"] = channels = {task: channels[task] for task in order}
+        if not isinstance(head, dict) or head.keys() != channels.keys():
+            raise UserError(f"its card says the heads {head!r}, expected one for each of {', '.join(channels)}")
+        made: nn.Module = Heads({task: _head(head[task], count) for task, count in channels.items()})
+    else:
+        made = _head(head, channels)
+    return DensePredictor(**options, decoder=DecoderSpec(**decoder), head=made)
 
 
 def _fields(given: Any, what: str, made: type) -> dict[str, Any]:
@@ -72,11 +94,8 @@ def _fields(given: Any, what: str, made: type) -> dict[str, Any]:
     return given
 
 
-def _head(named: Any) -> nn.Module:
-    """Return a head by its name, or one for each of several tasks."""
-    if isinstance(named, dict):
-        return Heads({task: _head(name) for task, name in named.items()})
-    return HEADS[str(named)]()
+def _head(name: Any, channels: int) -> nn.Module:
+    return HEADS[str(name)](channels)
 
 
 def save_packed(path: str | os.PathLike[str], model: Backbone | DensePredictor, card: Mapping[str, Any]) -> None:
@@ -88,8 +107,12 @@ def save_packed(path: str | os.PathLike[str], model: Backbone | DensePredictor, 
         card: plain JSON values to keep beside what it takes to build the network.
 
     Raises:
-        UserError: a layer that cannot be packed, a head that is not in `HEADS`, or the disk.
+        UserError: a layer that cannot be packed, among them one of real-valued weights or activations, as some stages
+            of training have; a head that is not in `HEADS`; or the disk.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, BinaryConv2d) and module.activation_mode != "binary":
+            raise UserError(f"layer {name!r} has {module.activation_mode} activations: only binary can be packed")
     packed = pack_state(model)
     for name, norm in _norms(model).items():
         scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
@@ -97,15 +120,18 @@ def save_packed(path: str | os.PathLike[str], model: Backbone | DensePredictor, 
         packed[f"{name}.bias"] = (norm.bias.double() - norm.running_mean.double() * scale).float()
         for statistic in _STATISTICS:
             del packed[f"{name}.{statistic}"]
-    save_weights(path, packed, {**card, **_described(model), "format": FORMAT, "norms": "folded"})
+    save_weights(path, packed, {**card, **described(model), "format": FORMAT, "norms": "folded"})
 
 
-def _described(model: Backbone | DensePredictor) -> dict[str, Any]:
+def described(model: Backbone | DensePredictor) -> dict[str, Any]:
+    """Return what a builder of `NETWORKS` needs to make such a network again; raises `UserError` for other heads."""
     if isinstance(model, Backbone):
         outputs = getattr(model.classifier, "out_features", 0)
         names = {"backbone": model.name, "method": model.method.name, "variant": model.method.variant}
         return {"network": "backbone", **names, "outputs": outputs}
-    return {"network": "predictor", "options": model.options, "head": _name_of(model.head)}
+    channels = model.options["out_channels"]
+    order = {"order": list(channels)} if isinstance(channels, dict) else {}
+    return {"network": "predictor", "options": model.options, "head": _name_of(model.head), **order}
 
 
 def _name_of(head: nn.Module) -> str | dict[str, Any]:

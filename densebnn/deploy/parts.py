@@ -9,9 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from densebnn.backbones.nonlinearities import Maxout, RPReLU
+from densebnn.backbones.shortcuts import Pool
 from densebnn.binary import BinaryConv2d
 
-__all__ = ["Parts", "Piecewise", "is_rising", "obstacle", "parts_of", "piecewise"]
+__all__ = [
+    "LinearSkip",
+    "Parts",
+    "Piecewise",
+    "affine",
+    "is_rising",
+    "linear_skip",
+    "obstacle",
+    "parts_of",
+    "piecewise",
+]
 
 
 class Piecewise(NamedTuple):
@@ -20,6 +31,43 @@ class Piecewise(NamedTuple):
     before: Tensor | None
     slope: Tensor | None
     offset: Tensor | None
+
+
+class LinearSkip(NamedTuple):
+    """What is done to a skip on its way: y[c] = Σ over parts p of scale[p·C + c] · x[p·C + c], plus shift[c].
+
+    Attributes:
+        scale: (parts · C,) in float64; inputs of fewer channels are repeated.
+        shift: (C,) in float64.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+
+def linear_skip(norm: nn.BatchNorm2d | None, pool: Pool | None, channels: int) -> LinearSkip:
+    """Return what a batch norm and a shortcut without stride, each if there is one, make of a skip to `channels`."""
+    parts = 1 if pool is None else pool.parts
+    scale, shift = torch.ones(parts * channels, dtype=torch.float64), torch.zeros(parts * channels, dtype=torch.float64)
+    if norm is not None:
+        for whole, given in zip((scale, shift), affine(norm), strict=True):
+            if parts == 1:
+                whole.copy_(given[torch.arange(channels) % len(given)])
+            else:
+                whole.zero_()[: len(given)] = given
+    return LinearSkip(scale / parts, shift.view(parts, channels).sum(0) / parts)
+
+
+def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return scale and shift (C,) in float64 of a batch norm in eval mode."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    shift = -norm.running_mean.double() * scale
+    if norm.affine:
+        scale, shift = scale * norm.weight.detach().double(), shift * norm.weight.detach().double()
+        shift = shift + norm.bias.detach().double()
+    return scale, shift
 
 
 @singledispatch

@@ -32,7 +32,8 @@ def paired(
 ) -> dict[str, Times]:
     """Time each of `things` in every round, in an order that turns with the rounds.
 
-    A call that is not timed goes before those that are: it brings back into the caches what the thing before drove out.
+    As many calls that are not timed go before those that are: they bring back into the caches what the thing before
+    drove out.
 
     Args:
         things: what to call, by name.
@@ -52,7 +53,8 @@ def paired(
         turned = names[round_ % len(names) :] + names[: round_ % len(names)]
         for name in turned:
             thing = things[name]
-            thing()
+            for _ in range(inner):
+                thing()
             start = time.perf_counter()
             for _ in range(inner):
                 thing()

@@ -17,12 +17,13 @@ from torch.fx.proxy import TraceError
 
 from densebnn.backbones import Backbone
 from densebnn.backbones.nonlinearities import Maxout, RPReLU
+from densebnn.backbones.shortcuts import Pool
 from densebnn.binary import BinaryConv2d
 from densebnn.dense import DensePredictor
 
 __all__ = ["rewritten"]
 
-_LAYERS = (BinaryConv2d, Maxout, RPReLU)
+_LAYERS = (BinaryConv2d, Maxout, Pool, RPReLU)
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _CALLED_BY_PARTS = (Backbone, DensePredictor, EncoderMixin, SegmentationModel)
 """Modules whose methods others call, so that a graph of `forward` cannot stand for them."""
@@ -37,7 +38,7 @@ def rewritten(module: nn.Module, rewrite: Rewrite) -> nn.Module:
 
 def _rewritten(module: nn.Module, rewrite: Rewrite, known: dict[nn.Module, fx.Graph | None]) -> nn.Module:
     if _is_leaf(module) or not any(isinstance(part, nn.Conv2d) for part in module.modules()):
-        return rewrite(*_alone(module)) if isinstance(module, BinaryConv2d) else module
+        return rewrite(*_alone(module)) if isinstance(module, (nn.Conv2d, nn.MaxPool2d)) else module
     graph = _graph(module, known)
     if graph is not None and not isinstance(module, _CALLED_BY_PARTS):
         for node in graph.find_nodes(op="call_module"):

@@ -61,8 +61,24 @@ def test_a_dense_predictor_with_every_decoder(decoder):
     model = settled(model, lambda seed: images(seed, size, 2), steps=2)
     frozen = freeze(model)
     assert verdict(frozen).frozen == sum(isinstance(module, BinaryConv2d) for module in model.modules()) >= 8
-    assert agrees(model, frozen, images(9, size, 1))
+    x = images(9, size, 1)
+    assert agrees(model, frozen, x)
+    with torch.no_grad():
+        difference = (frozen(x) - copy.deepcopy(model).double()(x.double())).abs().max()
+    assert difference < 2e-5  # metres, where depths go up to 10
     assert type(frozen) is DensePredictor
+
+
+@pytest.mark.parametrize("method", ["adabin", "reactnet"])
+def test_every_pixel_has_the_same_class(method):
+    torch.manual_seed(0)
+    model, size = DensePredictor(method=method, decoder="FPN", out_channels=13), (64, 96)
+    model = settled(moved(model), lambda seed: images(seed, size, 2), steps=2)
+    frozen, x = freeze(model), images(9, size, 2)
+    assert agrees(model, frozen, x)
+    ours, exact = frozen(x).argmax(1), copy.deepcopy(model).double()(x.double()).argmax(1)
+    assert (ours != exact).double().mean() < 1e-3  # two classes within rounding of each other
+    assert len(exact.unique()) > 3
 
 
 def test_the_model_is_left_as_it_is():

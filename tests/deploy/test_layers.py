@@ -89,6 +89,33 @@ def test_the_sign_of_zero_is_positive():
     assert agrees(layer(9, 4, 3, method="bireal", padding=1), torch.zeros(1, 9, 6, 6))
 
 
+@pytest.mark.parametrize("variant", STATIC)
+def test_zeros_of_both_signs_go_to_the_same_side_with_every_static_method(variant):
+    for method in STATIC[variant]:
+        conv = layer(9, 4, 3, method=method, variant=variant, padding=1)
+        frozen = freeze(conv)
+        assert isinstance(frozen, FrozenBinaryConv2d)
+        zeros = torch.zeros(1, 9, 5, 7)
+        assert agrees(conv, torch.cat([near_zero(2, 9, 5, 7), zeros, -zeros]), frozen), method
+        assert torch.equal(frozen(zeros), frozen(-zeros)), method
+
+
+@pytest.mark.parametrize("method", STATIC["as_released"])
+def test_every_static_method_as_released(method):
+    conv = layer(37, 45, 3, method=method, variant="as_released", padding=2, dilation=2, stride=2)
+    assert agrees(conv, near_zero(2, 37, 9, 11))
+
+
+@pytest.mark.parametrize("method", ["reactnet", "adabin", "xnor_plus_plus"])  # one of each form
+@pytest.mark.parametrize("size", [(1, 1), (1, 13), (3, 5), (9, 7), (35, 33)])
+@pytest.mark.parametrize("pad_value", [-1, 0, 1])
+def test_odd_sizes_down_to_a_pixel(method, size, pad_value):
+    for stride, dilation in ((1, 4), (2, 1), (2, 2)):
+        options = {"stride": stride, "dilation": dilation, "padding": dilation, "pad_value": pad_value}
+        conv = layer(35, 31, 3, method=method, **options)
+        assert agrees(conv, near_zero(1, 35, *size))
+
+
 def test_memory_formats_give_the_same():
     frozen = freeze(layer(33, 4, 3, method="reactnet", padding=1))
     x = torch.randn(2, 33, 6, 7)

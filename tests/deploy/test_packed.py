@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
 import resource
+import shutil
 import struct
 
 import pytest
@@ -12,11 +14,15 @@ from safetensors import safe_open
 from torch import nn
 
 from densebnn.backbones import create_backbone, find_weights
-from densebnn.binary import METHODS, BinaryConv2d, pack_state, packed_shapes
+from densebnn.binary import METHODS, BinaryConv2d, pack_state, packed_shapes, set_modes
 from densebnn.dense import DensePredictor
 from densebnn.deploy import freeze, load_packed, save_packed, verdict
+from densebnn.deploy.packed import open_packed
+from densebnn.names import default_name
 from densebnn.registry import UserError
-from densebnn.tasks.depth_heads import BoundedDepth
+from densebnn.tasks.depth_heads import BinnedDepth, BoundedDepth
+from densebnn.tasks.multitask import Heads
+from densebnn.tasks.normals import UnitVectors
 from densebnn.weights import load_weights, peek_weights, save_weights
 
 from .layers_of import layer, moved, settled
@@ -86,16 +92,45 @@ def test_a_predictor_with_its_head(tmp_path):
         assert frozen(images(1, 64)).mean() == pytest.approx(model(images(1, 64)).mean().item(), abs=0.05)
 
 
-def test_the_packaged_backbone_is_such_a_file():
-    frozen = load_packed(find_weights("resnet18-reactnet-rooms"))
-    assert verdict(frozen).frozen == 16
+def test_a_predictor_keeps_the_mean_of_its_bottlenecks_and_nothing_that_draws(tmp_path):
+    torch.manual_seed(0)
+    model = DensePredictor(method="reactnet", decoder="fpn", bottleneck="all").eval()
+    for level in model.encoder.bottlenecks.values():
+        nn.init.normal_(level.mean.weight, 1.0, 0.2)
+        nn.init.normal_(level.mean.bias)
+    save_packed(tmp_path / "net.safetensors", model, {})
+    assert not any("spread" in name for name in peek_weights(tmp_path / "net.safetensors")[0])
+    frozen = load_packed(tmp_path / "net.safetensors")
+    plain = DensePredictor(method="reactnet", decoder="fpn").eval()
+    plain.load_state_dict({name: model.state_dict()[name] for name in plain.state_dict()})
+    with torch.no_grad():
+        image = images(1, 64)
+        ours, theirs = frozen(image), model(image)
+        assert (ours - theirs).abs().max() < 1e-3 < 0.1 < (plain(image) - theirs).abs().max()
 
 
-def test_an_encoder_is_a_twentieth_of_its_size(tmp_path):
+def float32_bytes(model):
+    return sum(4 * tensor.numel() for tensor in model.state_dict().values() if tensor.is_floating_point())
+
+
+def test_the_default_pretrained_backbone_is_such_a_file_of_one_bit_per_binary_weight():
+    path = find_weights(default_name("weights"))
+    model, _ = open_packed(path)
+    assert verdict(load_packed(path)).frozen == 16
+    binary = [module.weight.numel() for module in model.modules() if isinstance(module, BinaryConv2d)]
+    bits = {name: shape for name, shape in peek_weights(path)[0].items() if name.endswith("weight.bits")}
+    assert len(bits) == len(binary)
+    assert 8 * sum(map(math.prod, bits.values())) == sum(binary) == 10_985_472
+    assert (os.path.getsize(path), float32_bytes(model)) == (2_313_776, 44_845_136)  # with classifier and statistics
+
+
+def test_a_resnet18_encoder_is_a_twentieth_of_its_size(tmp_path):
     model = create_backbone("resnet18", method="reactnet", num_classes=0)
     save_packed(tmp_path / "encoder.safetensors", model, {})
-    size = sum(4 * tensor.numel() for tensor in model.state_dict().values() if tensor.is_floating_point())
-    assert os.path.getsize(tmp_path / "encoder.safetensors") * 20 <= size
+    size = os.path.getsize(tmp_path / "encoder.safetensors")
+    assert (size // 10_000, float32_bytes(model)) == (222, 44_804_096)
+    real = 11_176_512 * 4  # parameters of the real-valued twin
+    assert (round(float32_bytes(model) / size, 1), round(real / size, 1)) == (20.1, 20.1)
     assert load_packed(tmp_path / "encoder.safetensors")(images(0)).shape == (4, 512)
 
 
@@ -213,6 +248,56 @@ def test_sizes_are_refused_before_memory_is_taken(tmp_path):
     refused(path, "does not fit its network")
     refused(hostile(tmp_path / "lie.safetensors", [2**15, 2**16], 64), "not a whole safetensors file")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # kilobytes
+
+
+TASKS = {"segmentation": 2, "depth": 3, "normals": 3}
+
+
+@pytest.fixture(scope="module")
+def of_several_tasks(tmp_path_factory):
+    """A network whose tasks share a decoder, and its packed file."""
+    torch.manual_seed(0)
+    heads = {"segmentation": nn.Identity(), "depth": BinnedDepth(0.5, 9.0, 3.0, 3, log=True), "normals": UnitVectors()}
+    model = DensePredictor(method="reactnet", out_channels=TASKS, head=Heads(heads), shared=True).eval()
+    path = tmp_path_factory.mktemp("tasks") / "net.safetensors"
+    save_packed(path, model, {})
+    return model, path
+
+
+def test_channels_of_a_shared_decoder_keep_their_tasks(of_several_tasks):
+    model, path = of_several_tasks
+    opened, _ = open_packed(path)
+    assert list(opened.options["out_channels"]) == list(opened.network.channels) == list(TASKS)
+    raw = torch.randn(1, 8, 2, 2)
+    for network in (model.network, opened.network):
+        network.network.forward = lambda image: raw
+    ours, theirs = opened.head(opened.network(raw)), model.head(model.network(raw))
+    assert all(torch.equal(ours[task], theirs[task]) for task in TASKS)
+
+
+@pytest.mark.parametrize(
+    ("card", "match"),
+    [
+        ({"order": ["depth", "segmentation"]}, "its card says the order .*expected one of"),
+        ({"order": ["depth", "depth", "normals"]}, "its card says the order"),
+        ({"order": None}, "its card says the order None"),
+        ({"order": [["depth"], {}, 3]}, "its card says the order"),
+        ({"head": {"depth": "BinnedDepth"}}, "its card says the heads .*expected one for each of"),
+        ({"head": "Identity"}, "its card says the heads 'Identity'"),
+        ({"head": {"depth": "BinnedDepth", "segmentation": ["Identity"], "normals": "UnitVectors"}}, "unknown head"),
+    ],
+)
+def test_a_card_of_several_tasks_that_does_not_fit(of_several_tasks, tmp_path, card, match):
+    path = shutil.copy(of_several_tasks[1], tmp_path / "net.safetensors")
+    refused(rewritten(path, card), match)
+
+
+def test_a_stage_of_training_with_real_activations_cannot_be_packed(tmp_path):
+    model = create_backbone("resnet20", method="irnet", num_classes=4)
+    set_modes(model, weights="binary", activations="real")
+    with pytest.raises(UserError, match=r"layer 'stages\.0\.0\..*' has real activations: only binary can be packed"):
+        save_packed(tmp_path / "net.safetensors", model, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_packed_is_named(tmp_path):

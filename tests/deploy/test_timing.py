@@ -17,7 +17,7 @@ def test_things_are_timed_in_turns(monkeypatch):
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     times = paired({"a": thing("a", 1.0), "b": thing("b", 3.0)}, repeats=3, warmup=1, inner=2)
     assert calls[:2] == ["a", "b"]
-    assert "".join(calls[2:]) == "aaabbb" + "bbbaaa" + "aaabbb"
+    assert "".join(calls[2:]) == "aaaabbbb" + "bbbbaaaa" + "aaaabbbb"
     assert times["a"].seconds == pytest.approx((1.0, 1.0, 1.0))
     assert ratio(times["b"], times["a"]) == pytest.approx(3.0)
 
