@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from densebnn.binary import Method
 from densebnn.dense.bridge import BridgedConv2d
+from densebnn.dense.rehearsal import blank_features, run_on_shapes
 
 __all__ = ["binarize_decoder"]
 
 _FEWEST_CHANNELS = 8
-_SIDE = 512  # of the image in the rehearsal: no decoder's features are of a single pixel unless it pools them to one
 
 
 def binarize_decoder(network: Any, method: Method) -> None:
@@ -63,12 +61,7 @@ def _rehearse(network: Any) -> dict[nn.Module, tuple[Tensor, bool]]:
 
     True stands for a feature of the encoder, or what layers that do not mix channels made of one.
     """
-    encoder, decoder = network.encoder, network.decoder
-    strides = [min(2**level, encoder.output_stride) for level in range(len(encoder.out_channels))]
-    features = [
-        torch.empty(1, channels, _SIDE // stride, _SIDE // stride, device="meta")
-        for channels, stride in zip(encoder.out_channels, strides, strict=True)
-    ]
+    decoder, features = network.decoder, blank_features(network.encoder)
     made_of_one = list(features)
     received: dict[nn.Module, tuple[Tensor, bool]] = {}
 
@@ -79,14 +72,9 @@ def _rehearse(network: Any) -> dict[nn.Module, tuple[Tensor, bool]]:
         elif from_encoder and not isinstance(module, nn.Linear):
             made_of_one.append(output)
 
-    tensors = dict(itertools.chain(decoder.named_parameters(), decoder.named_buffers()))
-    was_training = decoder.training
     with ExitStack() as stack:
-        stack.callback(decoder.train, was_training)
         for module in decoder.modules():
             if not any(True for _ in module.children()):
                 stack.callback(module.register_forward_hook(note).remove)
-        decoder.eval()
-        shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-        functional_call(decoder, shapes, (features,))
+        run_on_shapes(decoder, features)
     return received

@@ -34,6 +34,10 @@ class BinaryEncoder(nn.Module, EncoderMixin):
         depth: number of levels.
         output_stride: stride of the deepest level; 8 or 16 dilate the last stages instead of striding.
 
+    Attributes:
+        bottlenecks: what some levels' features pass before they are returned, by the number of the level from 1 up;
+            none at first, see `densebnn.dense.bottleneck`.
+
     Raises:
         UserError: more levels than the backbone has.
     """
@@ -58,11 +62,15 @@ class BinaryEncoder(nn.Module, EncoderMixin):
         self._out_channels = [3, *(self.backbone.feature_channels[level] for level in levels)]
         self._output_stride = output_stride
         self.backbone.keep_features(self._levels[-1] + 1)
+        self.bottlenecks = nn.ModuleDict()
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> [image, (N, C_1, H/2, W/2), ..., (N, C_depth, H/2^depth, W/2^depth)]."""
         features = self.backbone.features(x)
-        return [x, *(features[level] for level in self._levels)]
+        found = [x, *(features[level] for level in self._levels)]
+        for level, bottleneck in self.bottlenecks.items():
+            found[int(level)] = bottleneck(found[int(level)])
+        return found
 
     def get_stages(self) -> dict[int, list[nn.Module]]:
         """Return the stages that work towards each stride from 2 up."""

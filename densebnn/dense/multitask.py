@@ -26,6 +26,11 @@ class SharedEncoder(nn.Module):
         self.segmentation_heads = nn.ModuleDict({name: network.segmentation_head for name, network in networks.items()})
         self._divisible = bool(first.requires_divisible_input_shape)
 
+    @property
+    def decoder(self) -> nn.Module:
+        """One of the decoders, which differ in nothing but their weights."""
+        return next(iter(self.decoders.values()))
+
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W) -> a map (N, C, H, W) for each task."""
         stride = self.encoder.output_stride
@@ -53,6 +58,11 @@ class SharedDecoder(nn.Module):
     def encoder(self) -> nn.Module:
         """The encoder inside."""
         return self.network.encoder
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The decoder inside."""
+        return self.network.decoder
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W) -> a map (N, C, H, W) for each task."""

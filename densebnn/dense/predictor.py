@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from densebnn.backbones import load_backbone_weights, load_released, rehearse
 from densebnn.binary import Variant
+from densebnn.dense.bottleneck import Placement, add_bottlenecks
 from densebnn.dense.decoders import DECODERS, DecoderSpec, create_network
 from densebnn.dense.multitask import several_tasks
 from densebnn.names import default_name
@@ -35,6 +36,8 @@ class DensePredictor(nn.Module):
         head: maps the raw map (N, out_channels, H, W) to the prediction: metres, or logits as they are. For several
             tasks, it maps a dictionary of raw maps to one of predictions.
         shared: let several tasks share one decoder, instead of one for each.
+        bottleneck: at which levels of the encoder features pass a `densebnn.dense.Bottleneck`: none, the deepest or all
+            that the decoder reads.
 
     Attributes:
         options: what it was made with, but for the head, as plain values: enough to make another one for its weights;
@@ -54,6 +57,7 @@ class DensePredictor(nn.Module):
         out_channels: int | Mapping[str, int] = 1,
         head: nn.Module | None = None,
         shared: bool = False,
+        bottleneck: Placement = "none",
     ) -> None:
         super().__init__()
         spec = DecoderSpec(decoder) if isinstance(decoder, str) else decoder
@@ -66,6 +70,7 @@ class DensePredictor(nn.Module):
             "decoder": asdict(spec),
             "out_channels": channels,
             "shared": shared,
+            "bottleneck": bottleneck,
         }
         build = partial(create_network, spec, backbone, method, variant)
         self.network: Any
@@ -73,6 +78,7 @@ class DensePredictor(nn.Module):
             self.network = build(out_channels)
         else:
             self.network = several_tasks(build, out_channels, shared=shared)
+        add_bottlenecks(self.network.encoder, self.network.decoder, bottleneck)
         self.head = head if head is not None else nn.Identity()
 
     def forward(self, image: Tensor) -> Any:

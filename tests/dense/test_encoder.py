@@ -6,7 +6,7 @@ import torch
 
 from densebnn.backbones import BACKBONES, create_backbone
 from densebnn.binary import METHODS
-from densebnn.dense import DECODERS, encoder_name, register_encoders
+from densebnn.dense import encoder_name, register_encoders
 from densebnn.registry import UserError
 
 DEPTH = dict.fromkeys(BACKBONES, 5) | {"resnet20": 2, "resnet18_cifar": 3, "vgg_small": 3, "bimatting_encoder": 4}
@@ -106,31 +106,6 @@ def test_registering_again_changes_nothing():
     before = dict(smp.encoders.encoders)
     register_encoders()
     assert smp.encoders.encoders == before
-
-
-@pytest.mark.parametrize("decoder", DECODERS)
-def test_every_decoder_trains_on_a_binary_encoder(decoder):
-    model = smp.create_model(decoder, "bnn-resnet18-reactnet", encoder_weights=None, classes=2).train()
-    output = model(torch.randn(2, 3, 128, 128))
-    assert output.shape == (2, 2, 128, 128)
-    output.square().mean().backward()
-    assert model.encoder.backbone.stages[0][0].convs[0].weight.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize(
-    ("decoder", "backbone"),
-    [
-        ("unet", "reactnet_a"),
-        ("fpn", "bnext_t"),
-        ("linknet", "bnext_s"),
-        ("unet", "alexnet"),
-        ("fpn", "dorefa_alexnet"),
-    ],
-)
-def test_decoders_take_the_larger_networks(decoder, backbone):
-    with torch.device("meta"):
-        model = smp.create_model(decoder, encoder_name(backbone, "reactnet"), encoder_weights=None, classes=2)
-        assert model(torch.empty(2, 3, 64, 64)).shape == (2, 2, 64, 64)
 
 
 @pytest.mark.parametrize("backbone", ["bimatting_encoder", "vgg_small", "resnet18_cifar"])
