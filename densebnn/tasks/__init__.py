@@ -15,6 +15,7 @@ from densebnn.tasks.distillation import (
     soft_cross_entropy,
 )
 from densebnn.tasks.edges import EDGE_LOSSES, EdgeMetrics, Edges
+from densebnn.tasks.flipping import FlipAveraged
 from densebnn.tasks.losses import DEPTH_LOSSES, combined
 from densebnn.tasks.multitask import Heads, MultiTask, MultiTaskMetrics, dense_parts
 from densebnn.tasks.normals import NORMALS_LOSSES, Normals, NormalsMetrics
@@ -26,7 +27,9 @@ from densebnn.tasks.protocols import (
     Crop,
     DepthProtocol,
     EdgeProtocol,
+    NormalsProtocol,
     Protocol,
+    SegmentationProtocol,
 )
 from densebnn.tasks.segmentation import Segmentation
 from densebnn.tasks.segmentation_losses import SEGMENTATION_LOSSES, balanced_weights
@@ -58,14 +61,17 @@ __all__ = [
     "EdgeProtocol",
     "Edges",
     "FixedWeights",
+    "FlipAveraged",
     "Heads",
     "MultiTask",
     "MultiTaskMetrics",
     "Normals",
     "NormalsMetrics",
+    "NormalsProtocol",
     "Protocol",
     "Segmentation",
     "SegmentationMetrics",
+    "SegmentationProtocol",
     "Task",
     "TaskMetrics",
     "UncertaintyWeights",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from densebnn.registry import Registry, UserError
+from densebnn.tasks.flipping import FlipAveraged
 from densebnn.tasks.pictures import Picture
 from densebnn.tasks.protocols import Protocol
 
@@ -98,6 +99,15 @@ class Task(ABC, Generic[Prediction]):
         """Return a new metric of the same figures that may also tell `details`, as reports show them."""
         return self.metrics()
 
+    def evaluated(self, model: nn.Module) -> nn.Module:
+        """Return what is scored of a model: the model itself, or what the task's protocol makes of its predictions."""
+        return model
+
+    @property
+    def protocol_name(self) -> str | None:
+        """The protocol of its figures by name, of several tasks as `depth=eigen,edges=bsds`; None without one."""
+        return None
+
     def pictures(self, prediction: Prediction, sample: Mapping[str, Tensor]) -> list[Picture]:
         """Return what to show of one sample beside its image: truth, prediction, error; nothing by default.
 
@@ -119,6 +129,40 @@ class DenseTask(Task[Tensor]):
     headline: str
     higher_is_better: bool
     protocol: Protocol
+
+    def evaluated(self, model: nn.Module) -> nn.Module:
+        """Return the model, or its mean over the image and its mirror image where the protocol says so."""
+        return FlipAveraged(model, self.mirrored, self.averaged) if self.protocol.flip else model
+
+    def mirrored(self, prediction: Tensor) -> Tensor:
+        """Return what a prediction (N, C, H, W) becomes where the image is mirrored left and right."""
+        return prediction.flip(-1)
+
+    def averaged(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return the mean of two predictions for the same image."""
+        return (one + other) / 2
+
+    @abstractmethod
+    def distillation(self, prediction: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return how far a prediction is from a teacher's, a scalar over all pixels, those without truth too.
+
+        It is 0 for equal ones, in float32 or wider, and the teacher's prediction is a constant.
+
+        Args:
+            prediction: (N, C, H, W).
+            teacher: the same; another size is resized bilinearly to the prediction's.
+            temperature: of logits, positive.
+        """
+
+    @property
+    def protocol_name(self) -> str:
+        """The protocol of its figures by name."""
+        return self.protocol.name
+
+    @property
+    def described(self) -> str:
+        """How its figures are computed, in a line that begins with the protocol's name."""
+        return self.protocol.description
 
 
 TASKS: Registry[Callable[..., Task[Any]]] = Registry("task")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from densebnn.registry import UserError
 from densebnn.tasks.base import TaskMetrics, check_labels, check_maps, require_finite
-from densebnn.tasks.protocols import SEGMENTATION_PROTOCOLS, Protocol
+from densebnn.tasks.protocols import SEGMENTATION_PROTOCOLS, SegmentationProtocol
 
 __all__ = ["SegmentationMetrics", "confusion_figures", "confusion_matrix"]
 
@@ -90,7 +90,7 @@ class SegmentationMetrics(TaskMetrics):
         num_classes: int,
         ignore_index: int = 255,
         class_names: Sequence[str] | None = None,
-        protocol: Protocol = SEGMENTATION_PROTOCOLS["full"],
+        protocol: SegmentationProtocol = SEGMENTATION_PROTOCOLS["full"],
     ) -> None:
         super().__init__()
         if 0 <= ignore_index < num_classes:

@@ -14,6 +14,7 @@ from densebnn.tasks.base import TASKS, DenseTask, check_maps
 from densebnn.tasks.depth_heads import DEPTH_HEADS, DepthHead
 from densebnn.tasks.depth_metrics import DepthMetrics
 from densebnn.tasks.details import DetailedDepthMetrics
+from densebnn.tasks.distillation import depth_distillation, resized_like
 from densebnn.tasks.losses import DepthLoss, silog
 from densebnn.tasks.pictures import Picture, depth_pictures
 from densebnn.tasks.protocols import DEPTH_PROTOCOLS, DepthProtocol
@@ -78,6 +79,10 @@ class Depth(DenseTask):
         check_maps(prediction, truth, 1, same_size=True)
         valid = (truth > 0) & (truth <= self.max_depth) & torch.isfinite(truth)
         return self._loss(prediction[:, 0], truth, valid)
+
+    def distillation(self, prediction: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return the mean of |ln prediction - ln teacher|; there is no temperature of metres."""
+        return depth_distillation(prediction, resized_like(teacher, prediction))
 
     def metrics(self) -> DepthMetrics:
         """Return a new `DepthMetrics` under the task's protocol."""

@@ -13,7 +13,14 @@ from densebnn.tasks.base import TaskMetrics
 from densebnn.tasks.confusion import SegmentationMetrics, confusion_figures
 from densebnn.tasks.depth_metrics import DepthMetrics, error_sums, figures
 
-__all__ = ["CONFUSION_CLASSES", "DISTANCES", "DetailedDepthMetrics", "DetailedSegmentationMetrics", "split_details"]
+__all__ = [
+    "CONFUSION_CLASSES",
+    "DISTANCES",
+    "DetailedDepthMetrics",
+    "DetailedSegmentationMetrics",
+    "ImageRows",
+    "split_details",
+]
 
 DISTANCES = tuple(float(metres) for metres in range(11))
 """Metres, the lower edges of the bins by true distance; the last one has no upper edge."""
@@ -22,8 +29,8 @@ CONFUSION_CLASSES = 40
 """So many classes, the most frequent ones of the truth, have a row of their own in a confusion matrix."""
 
 
-class _WithRows(TaskMetrics):
-    """A metric that keeps a figure of each image.
+class ImageRows(TaskMetrics):
+    """A metric that keeps a figure of each image, to be mixed with another.
 
     Attributes:
         rows: float64 (N, 2) for each batch: index and figure, NaN for none.
@@ -52,7 +59,7 @@ class _WithRows(TaskMetrics):
         return [[index, None if math.isnan(value) else value] for index, value in pairs]
 
 
-class DetailedDepthMetrics(_WithRows, DepthMetrics):
+class DetailedDepthMetrics(ImageRows, DepthMetrics):
     """`DepthMetrics` whose figures also hold a dictionary `details`.
 
     - `images`: pairs of a sample's index and its RMSE under the protocol, None without truth; sorted by index.
@@ -91,7 +98,7 @@ class DetailedDepthMetrics(_WithRows, DepthMetrics):
         return {**super().compute(), "details": {"images": self._images(), "distance": distance}}
 
 
-class DetailedSegmentationMetrics(_WithRows, SegmentationMetrics):
+class DetailedSegmentationMetrics(ImageRows, SegmentationMetrics):
     """`SegmentationMetrics` whose figures also hold a dictionary `details`.
 
     - `images`: pairs of a sample's index and the mIoU of this image alone, None without truth; sorted by index.

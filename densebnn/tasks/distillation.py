@@ -1,4 +1,4 @@
-"""Distillation: what a student's logits and features are compared with a teacher's by. All in float32 or wider.
+"""Distillation: what a student's outputs and features are compared with a teacher's by. All in float32 or wider.
 
 Teachers' tensors are taken as constants.
 """
@@ -16,15 +16,19 @@ from densebnn.registry import UserError
 
 __all__ = [
     "attention_matching",
+    "depth_distillation",
+    "direction_distillation",
+    "edge_distillation",
     "feature_matching",
     "logit_distillation",
     "mixed_distillation",
+    "resized_like",
     "soft_cross_entropy",
 ]
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return -sum_c softmax(teacher)_c · log softmax(student)_c of each sample: (N, C), (N, C) -> (N,).
+    """Return -sum_c softmax(teacher)_c · log softmax(student)_c of each sample, (N, C), (N, C) -> (N,), or each pixel.
 
     Its mean is the distributional loss of Liu et al. (ECCV 2020) as released; less the teacher's entropy, which is
     constant, it is the KL divergence.
@@ -40,8 +44,8 @@ def logit_distillation(student: Tensor, teacher: Tensor, temperature: float = 1.
     gradient is that of the mean `soft_cross_entropy`; the value is smaller by the teacher's entropy, so 0 is perfect.
 
     Args:
-        student: logits (N, C).
-        teacher: logits (N, C).
+        student: logits (N, C), or maps of them (N, C, H, W), whose pixels are samples.
+        teacher: the same.
         temperature: T, positive.
     """
     student, teacher = student / temperature, teacher.detach() / temperature
@@ -63,6 +67,39 @@ def mixed_distillation(student: Tensor, teachers: Sequence[Tensor], temperature:
     losses = torch.stack([soft_cross_entropy(student / temperature, teacher / temperature) for teacher in teachers], 1)
     mix = F.softmax(losses.detach(), dim=1)
     return temperature**2 * (mix * losses).sum(1).mean() / len(teachers)
+
+
+def edge_distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return T² · KL(B(teacher / T) ‖ B(student / T)), the mean over all numbers, B(x) Bernoulli's with sigmoid(x).
+
+    It is `logit_distillation` of the two classes edge and none.
+
+    Args:
+        student: logits of any shape.
+        teacher: the same.
+        temperature: T, positive.
+    """
+    own, aim = _wide(student) / temperature, _wide(teacher.detach()) / temperature
+    edge, none = aim.sigmoid(), (-aim).sigmoid()
+    gap = edge * (F.logsigmoid(aim) - F.logsigmoid(own)) + none * (F.logsigmoid(-aim) - F.logsigmoid(-own))
+    return temperature**2 * gap.mean()
+
+
+def depth_distillation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean of |ln student - ln teacher| over all numbers; metres of any shape, both positive."""
+    return (_wide(student).log() - _wide(teacher.detach()).log()).abs().mean()
+
+
+def direction_distillation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean of 1 - cos over all pixels, of vectors (N, 3, H, W) of length 1."""
+    return 0.5 * (_wide(student) - _wide(teacher.detach())).square().sum(dim=1).mean()
+
+
+def resized_like(teacher: Tensor, prediction: Tensor) -> Tensor:
+    """Return a teacher's map (N, C, H', W') at the size of a prediction (N, C, H, W), bilinearly."""
+    if teacher.shape[2:] == prediction.shape[2:]:
+        return teacher
+    return F.interpolate(_wide(teacher), prediction.shape[2:], mode="bilinear", align_corners=False)
 
 
 def attention_matching(

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from densebnn.registry import Registry, UserError
 from densebnn.tasks.base import TASKS, DenseTask, TaskMetrics, check_labels, check_maps, require_finite
+from densebnn.tasks.details import ImageRows
+from densebnn.tasks.distillation import edge_distillation, resized_like
 from densebnn.tasks.edge_matching import MATCHINGS, thinned
 from densebnn.tasks.pictures import Picture, edge_pictures
 from densebnn.tasks.protocols import EDGE_PROTOCOLS, EdgeProtocol
 
-__all__ = ["EDGE_LOSSES", "EdgeLoss", "EdgeMetrics", "Edges", "balanced_cross_entropy", "dice"]
+__all__ = ["EDGE_LOSSES", "DetailedEdgeMetrics", "EdgeLoss", "EdgeMetrics", "Edges", "balanced_cross_entropy", "dice"]
 
 IGNORED = 255
 """Mark of pixels that are neither edge nor none."""
@@ -97,13 +99,20 @@ class EdgeMetrics(TaskMetrics):
         probabilities = resized[:, 0, rows, columns].sigmoid().cpu().numpy()
         truths = edges[:, rows, columns].cpu().numpy()
         tolerance = self.protocol.tolerance * float(np.hypot(*truths.shape[1:]))
+        best = []
         for probability, truth in zip(probabilities, truths, strict=True):
             thin = np.where(truth == IGNORED, 0, thinned(probability))
             lines = thinned((truth == 1).astype(np.float64)) > 0
             counts = torch.from_numpy(self._match(thin, lines, self._thresholds, tolerance)).to(self.counts.device)
             self.counts += counts
-            self.best += counts[:, int(_f_measure(counts).argmax())]
+            f = _f_measure(counts)
+            self.best += counts[:, int(f.argmax())]
+            best.append(f.max() if counts[3, 0] else torch.tensor(float("nan"), dtype=f.dtype))
+        self._seen(torch.stack(best).cpu(), batch)
         self.images += len(truths)
+
+    def _seen(self, best: Tensor, batch: Mapping[str, Tensor]) -> None:
+        """Take the F (N,) of each image of a batch at the threshold that is best for it, NaN without true pixels."""
 
     def compute(self) -> dict[str, Any]:
         """Return the figures described above."""
@@ -133,6 +142,20 @@ def _f_measure(counts: Tensor) -> Tensor:
     hits, predicted, found, true = counts.double()
     precision, recall = hits / predicted.clamp_min(1), found / true.clamp_min(1)
     return 2 * precision * recall / (precision + recall).clamp_min(1e-12)
+
+
+class DetailedEdgeMetrics(ImageRows, EdgeMetrics):
+    """`EdgeMetrics` whose figures also hold `details` with `images`: (index, F at its best threshold or None) pairs.
+
+    Batches must carry `index`.
+    """
+
+    def _seen(self, best: Tensor, batch: Mapping[str, Tensor]) -> None:
+        self._add_rows(batch, best)
+
+    def compute(self) -> dict[str, Any]:
+        """Return the figures, and `details`."""
+        return {**super().compute(), "details": {"images": self._images()}}
 
 
 class Edges(DenseTask):
@@ -183,9 +206,17 @@ class Edges(DenseTask):
             logits = prediction[:, 0].to(torch.promote_types(prediction.dtype, torch.float32))
             return self._loss(logits, (edges == 1).to(logits.dtype), edges != IGNORED, self.positive_weight)
 
+    def distillation(self, prediction: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return T² times the mean divergence of the two probabilities of an edge."""
+        return edge_distillation(prediction, resized_like(teacher, prediction), temperature)
+
     def metrics(self) -> EdgeMetrics:
         """Return a new `EdgeMetrics` under the task's protocol."""
         return EdgeMetrics(self.protocol)
+
+    def detailed_metrics(self) -> DetailedEdgeMetrics:
+        """Return a new metric of the same figures, with each image's."""
+        return DetailedEdgeMetrics(self.protocol)
 
     def pictures(self, prediction: Tensor, sample: Mapping[str, Tensor]) -> list[Picture]:
         """Return true edges, predicted probabilities and their difference."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from densebnn.registry import UserError
 from densebnn.tasks.base import DenseTask, Task, TaskMetrics
+from densebnn.tasks.flipping import FlipAveraged
 from densebnn.tasks.pictures import Picture
 
 __all__ = ["Heads", "MultiTask", "MultiTaskMetrics", "dense_parts"]
@@ -98,6 +99,25 @@ class MultiTask(Task[Predictions]):
     def detailed_metrics(self) -> MultiTaskMetrics:
         """Return a new metric of every task, with the details that it tells."""
         return MultiTaskMetrics({name: part.detailed_metrics() for name, part in self.parts.items()})
+
+    def evaluated(self, model: nn.Module) -> nn.Module:
+        """Return the model, with the mean over the image and its mirror image for tasks whose protocol says so."""
+        flips = any(part.protocol.flip for part in self.parts.values())
+        return FlipAveraged(model, self._mirrored, self._averaged) if flips else model
+
+    @property
+    def protocol_name(self) -> str:
+        """The protocols by task: `segmentation=full,depth=laina`."""
+        return ",".join(f"{name}={part.protocol.name}" for name, part in self.parts.items())
+
+    def _mirrored(self, prediction: Predictions) -> dict[str, Tensor]:
+        return {name: part.mirrored(prediction[name]) for name, part in self.parts.items()}
+
+    def _averaged(self, one: Predictions, other: Predictions) -> dict[str, Tensor]:
+        parts = self.parts.items()
+        return {
+            name: part.averaged(one[name], other[name]) if part.protocol.flip else one[name] for name, part in parts
+        }
 
     def pictures(self, prediction: Predictions, sample: Mapping[str, Tensor]) -> list[Picture]:
         """Return what the tasks show of a sample, one after another."""

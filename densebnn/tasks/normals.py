@@ -12,10 +12,20 @@ from torch import Tensor, nn
 
 from densebnn.registry import Registry
 from densebnn.tasks.base import TASKS, DenseTask, TaskMetrics, check_maps, require_finite
+from densebnn.tasks.details import ImageRows
+from densebnn.tasks.distillation import direction_distillation, resized_like
 from densebnn.tasks.pictures import Picture, normal_pictures
-from densebnn.tasks.protocols import NORMALS_PROTOCOLS, Protocol
+from densebnn.tasks.protocols import NORMALS_PROTOCOLS, NormalsProtocol
 
-__all__ = ["NORMALS_LOSSES", "Normals", "NormalsLoss", "NormalsMetrics", "UnitVectors", "angles"]
+__all__ = [
+    "NORMALS_LOSSES",
+    "DetailedNormalsMetrics",
+    "Normals",
+    "NormalsLoss",
+    "NormalsMetrics",
+    "UnitVectors",
+    "angles",
+]
 
 NormalsLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(prediction (N, 3, H, W), truth (N, 3, H, W), both of length 1; valid bool (N, H, W)) -> scalar."""
@@ -79,7 +89,7 @@ class NormalsMetrics(TaskMetrics):
     within: Tensor
     images: Tensor
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(self, protocol: NormalsProtocol) -> None:
         super().__init__()
         self.protocol = protocol
         self.add_state("sums", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
@@ -108,12 +118,18 @@ class NormalsMetrics(TaskMetrics):
         rows, columns = self.protocol.region(truth.shape[2], truth.shape[3])
         found = angles(prediction, truth)
         found = torch.where(prediction.norm(dim=1) > 0, found, 90.0)
+        means = []
         for image, counted in zip(found[:, rows, columns], valid[:, rows, columns], strict=True):
             error = image[counted]  # one image at a time: its sum does not depend on its neighbours in the batch
             self.sums += torch.stack([error.sum(), error.square().sum()])
             self.bins += torch.bincount((error * (_BINS / 180)).long().clamp_max(_BINS - 1), minlength=_BINS)
             self.within += torch.stack([(error < limit).sum() for limit in (11.25, 22.5, 30.0)])
+            means.append(error.mean())  # NaN without valid pixels
+        self._seen(torch.stack(means), batch)
         self.images += len(truth)
+
+    def _seen(self, means: Tensor, batch: Mapping[str, Tensor]) -> None:
+        """Take the mean error (N,) of each image of a batch."""
 
     def compute(self) -> dict[str, Any]:
         """Return the figures described above."""
@@ -132,6 +148,20 @@ class NormalsMetrics(TaskMetrics):
         return (sum(middle) / 2 + 0.5) * 180 / _BINS
 
 
+class DetailedNormalsMetrics(ImageRows, NormalsMetrics):
+    """`NormalsMetrics` whose figures also hold `details` with `images`, (index, mean error or None) pairs.
+
+    Batches must carry `index`.
+    """
+
+    def _seen(self, means: Tensor, batch: Mapping[str, Tensor]) -> None:
+        self._add_rows(batch, means)
+
+    def compute(self) -> dict[str, Any]:
+        """Return the figures, and `details`."""
+        return {**super().compute(), "details": {"images": self._images()}}
+
+
 class Normals(DenseTask):
     """Predict unit vectors: (N, 3, H, W) against `normals` (N, 3, H, W), ranked by the mean angle between them.
 
@@ -148,8 +178,9 @@ class Normals(DenseTask):
     headline = "mean_error"
     higher_is_better = False
     regression = True
+    protocol: NormalsProtocol
 
-    def __init__(self, loss: NormalsLoss = l1, protocol: Protocol = NORMALS_PROTOCOLS["full"]) -> None:
+    def __init__(self, loss: NormalsLoss = l1, protocol: NormalsProtocol = NORMALS_PROTOCOLS["full"]) -> None:
         self.protocol = protocol
         self._loss = loss
 
@@ -165,9 +196,25 @@ class Normals(DenseTask):
             truth, valid = _prepared(batch["normals"].to(wide.dtype))
             return self._loss(wide, truth, valid)
 
+    def mirrored(self, prediction: Tensor) -> Tensor:
+        """Return vectors (N, 3, H, W) as a mirror shows them: in their new places, with x to the other side."""
+        return prediction.flip(-1) * prediction.new_tensor([-1, 1, 1]).view(3, 1, 1)
+
+    def averaged(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return the middle direction of two unit vectors; of opposite ones 0, which is 90 degrees off."""
+        return F.normalize(one + other, dim=1, eps=1e-6)
+
+    def distillation(self, prediction: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return the mean of 1 - cos; there is no temperature of directions."""
+        return direction_distillation(prediction, F.normalize(resized_like(teacher, prediction), dim=1, eps=1e-6))
+
     def metrics(self) -> NormalsMetrics:
         """Return a new `NormalsMetrics` under the task's protocol."""
         return NormalsMetrics(self.protocol)
+
+    def detailed_metrics(self) -> DetailedNormalsMetrics:
+        """Return a new metric of the same figures, with each image's."""
+        return DetailedNormalsMetrics(self.protocol)
 
     def pictures(self, prediction: Tensor, sample: Mapping[str, Tensor]) -> list[Picture]:
         """Return truth and prediction as colours, and the angle between them."""

@@ -6,7 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Picture", "depth_pictures", "edge_pictures", "label_pictures", "normal_pictures"]
+__all__ = ["Picture", "class_colours", "depth_pictures", "edge_pictures", "label_pictures", "normal_pictures"]
+
+_GREY = np.uint8(128)
+
+
+def class_colours(classes: int) -> np.ndarray:
+    """Return a colour for each class, uint8 (classes, 3): hues by the golden ratio, in four steps of brightness."""
+    number = np.arange(classes)
+    value = np.array([0.92, 0.7, 1.0, 0.5])[number % 4, None]
+    saturation = np.array([0.8, 0.9, 0.45, 0.8])[number % 4, None]
+    # From hue to red, green and blue, each a trapezium around the circle.
+    circle = (np.array([5, 3, 1]) + 6 * (number[:, None] * 0.618034 % 1)) % 6
+    trapezium = np.clip(np.minimum(circle, 4 - circle), 0, 1)
+    return np.rint(255 * value * (1 - saturation * trapezium)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -19,6 +32,7 @@ class Picture:
         colours: name of a matplotlib colormap.
         low: value of its first colour.
         high: value of its last colour.
+        palette: uint8 (n, 3), the colours of whole values 0 to n - 1, instead of a colormap.
     """
 
     title: str
@@ -26,11 +40,18 @@ class Picture:
     colours: str
     low: float
     high: float
+    palette: np.ndarray | None = None
 
     def rgb(self) -> np.ndarray:
         """Return the colours as uint8 (H, W, 3), grey where masked."""
         import matplotlib
 
+        if self.data.ndim == 3:
+            return np.rint(255 * np.ma.filled(np.ma.clip(self.data, 0, 1), 0.5)).astype(np.uint8)
+        if self.palette is not None:
+            hidden = np.ma.getmaskarray(self.data)
+            values = np.where(hidden, 0, np.ma.getdata(self.data)).astype(np.int64)
+            return np.where(hidden[..., None], _GREY, self.palette[values])
         colours = matplotlib.colormaps[self.colours].with_extremes(bad="0.5")
         share = (np.ma.asarray(self.data, dtype=np.float64) - self.low) / max(self.high - self.low, 1e-12)
         return colours(share, bytes=True)[..., :3]
@@ -51,12 +72,12 @@ def depth_pictures(truth: np.ndarray, prediction: np.ndarray) -> list[Picture]:
 
 def label_pictures(truth: np.ndarray, prediction: np.ndarray, classes: int, ignore_index: int) -> list[Picture]:
     """Return truth, prediction and where they differ, of class ids (H, W)."""
-    ignored = truth == ignore_index
+    ignored, palette = truth == ignore_index, class_colours(classes)
     wrong = np.ma.masked_where(ignored, (prediction != truth).astype(np.float32))
     share = f", {100 * wrong.mean():.0f} % of the pixels" if wrong.count() else ""
     return [
-        Picture("truth, by class", np.ma.masked_where(ignored, truth), "tab20", 0, max(classes - 1, 1)),
-        Picture("prediction, same colours", np.ma.masked_invalid(prediction), "tab20", 0, max(classes - 1, 1)),
+        Picture("truth, by class", np.ma.masked_where(ignored, truth), "", 0, classes - 1, palette),
+        Picture("prediction, same colours", np.ma.masked_invalid(prediction), "", 0, classes - 1, palette),
         Picture(f"error (white){share}", wrong, "gray", 0.0, 1.0),
     ]
 

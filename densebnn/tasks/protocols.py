@@ -4,14 +4,15 @@ Published NYUD-v2 figures come from different protocols and are not interchangea
 10-15 %.
 
 Every protocol here resizes a prediction of another size bilinearly (`align_corners=False`) to the truth,
-never the truth.
+never the truth; of classes and edges it resizes the logits. The docstring below each protocol says what it takes for
+ground truth, region, valid mask, clamp, average and resize; `description` says the same in a line for reports.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from densebnn.registry import Registry
 
@@ -23,8 +24,12 @@ __all__ = [
     "Crop",
     "DepthProtocol",
     "EdgeProtocol",
+    "NormalsProtocol",
     "Protocol",
+    "SegmentationProtocol",
 ]
+
+P = TypeVar("P", bound="Protocol")
 
 
 @dataclass(frozen=True)
@@ -64,24 +69,60 @@ class Protocol:
     Attributes:
         name: What reports call it.
         crop: The region that counts; None is the whole frame.
+        flip: Whether the prediction is the mean of those for the image and for its mirror image, see
+            `densebnn.tasks.flipping`.
     """
 
     name: str
     crop: Crop | None = None
+    flip: bool = False
 
     def region(self, height: int, width: int) -> tuple[slice, slice]:
         """Return the slices of a height x width frame that count."""
         return self.crop.slices(height, width) if self.crop else (slice(0, height), slice(0, width))
 
+    def flipped(self: P) -> P:
+        """Return the same protocol with `flip`, and `+flip` in its name; itself if it has that already."""
+        return self if self.flip else replace(self, name=f"{self.name}+flip", flip=True)
+
     @property
     def description(self) -> str:
         """The protocol in one line with its name, for reports."""
-        return f"{self.name}: {'; '.join(self._parts())}"
+        flip = ["mean of the predictions for the image and its mirror image"] if self.flip else []
+        return f"{self.name}: {'; '.join([*self._parts(), *flip])}"
 
     def _parts(self) -> list[str]:
         c = self.crop
         where = "whole frame" if c is None else f"region [{c.top}:{c.bottom}, {c.left}:{c.right}] of the 480x640 frame"
         return [where, "prediction resized bilinearly to the truth"]
+
+
+@dataclass(frozen=True)
+class SegmentationProtocol(Protocol):
+    """How the figures of a segmentation are computed; the number of classes is the task's, and told beside it."""
+
+    def _parts(self) -> list[str]:
+        return [
+            "truth label",
+            *super()._parts(),
+            "valid where labelled",
+            "argmax of the logits, not clamped",
+            "one confusion matrix over all pixels at once, mIoU over the classes in truth or prediction",
+        ]
+
+
+@dataclass(frozen=True)
+class NormalsProtocol(Protocol):
+    """How the figures of normals are computed."""
+
+    def _parts(self) -> list[str]:
+        return [
+            "truth normals",
+            *super()._parts(),
+            "valid where truth is finite and longer than 0.001",
+            "made of length 1, not clamped",
+            "averaged over all pixels at once",
+        ]
 
 
 @dataclass(frozen=True)
@@ -142,7 +183,9 @@ class EdgeProtocol(Protocol):
     def _parts(self) -> list[str]:
         how = {"distance": "to any pixel within", "correspondence": "one to one within"}[self.matching]
         return [
+            "truth edges",
             *super()._parts(),
+            "valid where marked edge or none; not clamped",
             f"thinned, matched {how} {self.tolerance:g} of the diagonal, {self.thresholds} thresholds",
             "averaged over all pixels at once",
         ]
@@ -152,17 +195,26 @@ def _scaled(edge: int, size: int, full: int) -> int:
     return (2 * edge * size + full) // (2 * full)  # integer arithmetic: no half is lost to a float
 
 
-SEGMENTATION_PROTOCOLS: Registry[Protocol] = Registry("segmentation protocol")
-"""`full`: 480x640 with its white border, as ESANet, CMX and DFormer. `gupta`: the 425x560 region of Gupta et al.
-2013, as FCN and the multi-task literature. Both pool one confusion matrix over all images."""
-SEGMENTATION_PROTOCOLS["full"] = Protocol("full")
-SEGMENTATION_PROTOCOLS["gupta"] = Protocol("gupta", crop=_CROPPED)
+FULL = SegmentationProtocol("full")
+"""As ESANet, CMX and DFormer report it.
 
-DEPTH_PROTOCOLS: Registry[DepthProtocol] = Registry("depth protocol")
-"""`eigen`: raw truth in Eigen's crop, 1e-3 < truth < 10, prediction clamped to [1e-3, 10], mean over images (BTS,
-AdaBins). `mtl`: filled truth in Gupta's crop, 0 < truth, prediction at least 1e-9, pooled over pixels (multi-task
-literature). `laina`: filled truth, whole frame, no clamp, pooled over pixels (FCRN, Laina et al. 2016)."""
-DEPTH_PROTOCOLS["eigen"] = DepthProtocol(
+- Ground truth: `label`, of 40 classes or of 13 (see `densebnn.data.nyud.tables`), or of whatever the data have.
+- Region: the whole frame, 480x640 in NYUD-v2, with its white border.
+- Valid mask: all pixels with a class; those without, 0 in the release and 255 here, are neither hits nor false alarms.
+- Clamp: none; the class is the argmax of the logits.
+- Averaging: one confusion matrix over all pixels of all images; mIoU is the mean over classes in truth or prediction.
+- Resize: the logits, bilinearly, to the size of the truth, then the argmax.
+"""
+
+GUPTA = SegmentationProtocol("gupta", crop=_CROPPED)
+"""As FCN (Long et al. 2015) and the multi-task literature report it, in the region of Gupta et al. 2013.
+
+- Ground truth: `label`, of 40 classes or of 13.
+- Region: [45:470, 40:600] of the 480x640 frame, 425x560; a frame of 425x560 is that region already.
+- Valid mask, clamp, averaging, resize: as `FULL`. The logits are resized to the whole frame, then cropped.
+"""
+
+EIGEN = DepthProtocol(
     "eigen",
     crop=Crop(45, 471, 41, 601),
     ground_truth="raw_depth",
@@ -172,20 +224,94 @@ DEPTH_PROTOCOLS["eigen"] = DepthProtocol(
     clamp=(1e-3, 10.0),
     averaging="image",
 )
+"""As BTS, AdaBins and their successors report it.
+
+- Ground truth: `raw_depth`, the sensor's, with holes.
+- Region: [45:471, 41:601] of the 480x640 frame, 426x560.
+- Valid mask: 1e-3 m < truth < 10 m, both strict.
+- Clamp: the prediction to [1e-3, 10] m.
+- Averaging: each figure per image, then the mean over the images that have a valid pixel.
+- Resize: the prediction, bilinearly, to the size of the truth.
+"""
+
 # NYUD-v2 ends at 10 m, so the upper bound of the next two changes nothing there; it drops the 255 m that some converted
 # copies of the data write for "missing".
-DEPTH_PROTOCOLS["mtl"] = DepthProtocol("mtl", crop=_CROPPED, clamp=(1e-9, None))
-DEPTH_PROTOCOLS["laina"] = DepthProtocol("laina")
+MTL = DepthProtocol("mtl", crop=_CROPPED, clamp=(1e-9, None))
+"""As the multi-task literature reports it (ASTMT's successors, MTI-Net, ATRC, InvPT).
 
-NORMALS_PROTOCOLS: Registry[Protocol] = Registry("normals protocol")
-"""`full`: the whole frame. `gupta`: the 425x560 region, as the multi-task literature. Both count every pixel whose true
-normal is not 0, all pixels of all images at once."""
-NORMALS_PROTOCOLS["full"] = Protocol("full")
-NORMALS_PROTOCOLS["gupta"] = Protocol("gupta", crop=_CROPPED)
+- Ground truth: `depth`, holes filled.
+- Region: [45:470, 40:600] of the 480x640 frame, 425x560; a frame of 425x560 is that region already.
+- Valid mask: 0 m < truth <= 10 m.
+- Clamp: the prediction to at least 1e-9 m.
+- Averaging: each figure over all valid pixels of all images at once.
+- Resize: the prediction, bilinearly, to the size of the truth.
+"""
 
+LAINA = DepthProtocol("laina")
+"""As FCRN (Laina et al. 2016) reports it.
+
+- Ground truth: `depth`, holes filled.
+- Region: the whole frame.
+- Valid mask: 0 m < truth <= 10 m.
+- Clamp: none; only logarithms and ratios take at least 1e-9 m.
+- Averaging: each figure over all valid pixels of all images at once.
+- Resize: the prediction, bilinearly, to the size of the truth.
+"""
+
+NORMALS_FULL = NormalsProtocol("full")
+"""The whole frame.
+
+- Ground truth: `normals`, made of length 1.
+- Region: the whole frame.
+- Valid mask: normals that are finite and not 0.
+- Clamp: none; a prediction of length 0 is 90 degrees off.
+- Averaging: over all valid pixels of all images at once, mean, median and root of the mean square.
+- Resize: the prediction, bilinearly, to the size of the truth; only its direction counts.
+"""
+
+NORMALS_GUPTA = NormalsProtocol("gupta", crop=_CROPPED)
+"""As the multi-task literature reports it.
+
+- Region: [45:470, 40:600] of the 480x640 frame, 425x560; a frame of 425x560 is that region already.
+- Ground truth, valid mask, clamp, averaging, resize: as `NORMALS_FULL`.
+"""
+
+DISTANCE = EdgeProtocol("distance")
+"""Quick, for the course of a training; its figures are named `odsf_distance`, as they are not the benchmark's.
+
+- Ground truth: `edges`, thinned.
+- Region: the whole frame.
+- Valid mask: pixels that are not marked 255; predictions elsewhere do not count.
+- Clamp: none; the probability is the sigmoid of the logit, thinned.
+- Averaging: matched pixels counted over all images at once, to any pixel within 0.0075 of the diagonal, 99 thresholds.
+- Resize: the logits, bilinearly, to the size of the truth.
+"""
+
+BSDS = EdgeProtocol("bsds", matching="correspondence")
+"""As the benchmark of the Berkeley Segmentation Data Set (Martin et al. 2004); slow.
+
+- Averaging: as `DISTANCE`, but matched one to one.
+- Ground truth, region, valid mask, clamp, resize: as `DISTANCE`.
+"""
+
+EDGES_MTL = EdgeProtocol("mtl", crop=_CROPPED, tolerance=0.011, matching="correspondence")
+"""As the multi-task literature reports it: odsF with a tolerance of 0.011.
+
+- Region: [45:470, 40:600] of the 480x640 frame, 425x560; a frame of 425x560 is that region already.
+- Averaging: as `BSDS`, within 0.011 of the diagonal.
+- Ground truth, valid mask, clamp, resize: as `DISTANCE`.
+"""
+
+SEGMENTATION_PROTOCOLS: Registry[SegmentationProtocol] = Registry("segmentation protocol")
+"""`FULL` and `GUPTA`, by name."""
+DEPTH_PROTOCOLS: Registry[DepthProtocol] = Registry("depth protocol")
+"""`EIGEN`, `MTL` and `LAINA`, by name."""
+NORMALS_PROTOCOLS: Registry[NormalsProtocol] = Registry("normals protocol")
+"""`NORMALS_FULL` and `NORMALS_GUPTA`, by name."""
 EDGE_PROTOCOLS: Registry[EdgeProtocol] = Registry("edge protocol")
-"""`distance`: whole frame, matched by distance within 0.0075 of the diagonal. `bsds`: the same, one to one, as the
-Berkeley benchmark; slow. `mtl`: one to one within 0.011 in the 425x560 region, as the multi-task literature."""
-EDGE_PROTOCOLS["distance"] = EdgeProtocol("distance")
-EDGE_PROTOCOLS["bsds"] = EdgeProtocol("bsds", matching="correspondence")
-EDGE_PROTOCOLS["mtl"] = EdgeProtocol("mtl", crop=_CROPPED, tolerance=0.011, matching="correspondence")
+"""`DISTANCE`, `BSDS` and `EDGES_MTL`, by name."""
+
+SEGMENTATION_PROTOCOLS.update({protocol.name: protocol for protocol in (FULL, GUPTA)})
+DEPTH_PROTOCOLS.update({protocol.name: protocol for protocol in (EIGEN, MTL, LAINA)})
+NORMALS_PROTOCOLS.update({protocol.name: protocol for protocol in (NORMALS_FULL, NORMALS_GUPTA)})
+EDGE_PROTOCOLS.update({protocol.name: protocol for protocol in (DISTANCE, BSDS, EDGES_MTL)})

@@ -12,8 +12,9 @@ from densebnn.registry import UserError
 from densebnn.tasks.base import TASKS, DenseTask, check_labels, check_maps
 from densebnn.tasks.confusion import SegmentationMetrics
 from densebnn.tasks.details import DetailedSegmentationMetrics
+from densebnn.tasks.distillation import logit_distillation, resized_like
 from densebnn.tasks.pictures import Picture, label_pictures
-from densebnn.tasks.protocols import SEGMENTATION_PROTOCOLS, Protocol
+from densebnn.tasks.protocols import SEGMENTATION_PROTOCOLS, SegmentationProtocol
 from densebnn.tasks.segmentation_losses import SegmentationLoss, weighted_cross_entropy
 
 __all__ = ["Segmentation"]
@@ -39,13 +40,14 @@ class Segmentation(DenseTask):
     fields = ("label",)
     headline = "miou"
     higher_is_better = True
+    protocol: SegmentationProtocol
 
     def __init__(
         self,
         num_classes: int,
         ignore_index: int = 255,
         class_names: Sequence[str] | None = None,
-        protocol: Protocol = SEGMENTATION_PROTOCOLS["full"],
+        protocol: SegmentationProtocol = SEGMENTATION_PROTOCOLS["full"],
         loss: SegmentationLoss = weighted_cross_entropy,
         class_weights: Sequence[float] | None = None,
     ) -> None:
@@ -74,9 +76,18 @@ class Segmentation(DenseTask):
         check_labels(label, self.out_channels, batch, self.ignore_index)
         return self._loss(prediction, label, self.ignore_index, self._class_weights)
 
+    def distillation(self, prediction: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return T² · KL(softmax(teacher / T) ‖ softmax(prediction / T)), the mean over pixels."""
+        return logit_distillation(prediction, resized_like(teacher, prediction), temperature)
+
     def metrics(self) -> SegmentationMetrics:
         """Return a new `SegmentationMetrics` under the task's protocol."""
         return SegmentationMetrics(self.out_channels, self.ignore_index, self.class_names, self.protocol)
+
+    @property
+    def described(self) -> str:
+        """How its figures are computed, with the number of classes."""
+        return f"{self.protocol.description}; {self.out_channels} classes, label {self.ignore_index} left out"
 
     def detailed_metrics(self) -> DetailedSegmentationMetrics:
         """Return a new metric of the same figures, with each image's and the confusion matrix."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from densebnn.registry import UserError
-from densebnn.tasks import TASKS, TaskMetrics
+from densebnn.tasks import DEPTH_PROTOCOLS, TASKS, TaskMetrics
 from densebnn.tasks.base import check_labels, check_maps, require_finite
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
@@ -81,7 +81,8 @@ def test_several_processes_give_the_figures_of_one(tmp_path, world):
     for together, alone in zip(
         outputs[0], (evaluate(0, 1, 5), evaluate(0, 1, world), evaluate(0, 100, 2)), strict=True
     ):
-        assert alone["depth"]["rmse"] is not None
+        assert len(alone) == 12
+        assert all(alone[f"depth {name}"]["rmse"] is not None for name in DEPTH_PROTOCOLS)
         for name, figures in alone.items():
             assert flat(together[name]) == pytest.approx(flat(figures), rel=1e-12, nan_ok=True), name
 

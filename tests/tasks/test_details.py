@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from densebnn.tasks import DEPTH_PROTOCOLS, Depth, Segmentation, split_details
+from densebnn.tasks import DEPTH_PROTOCOLS, Depth, Edges, Normals, Segmentation, split_details
 from densebnn.tasks.details import DetailedDepthMetrics, DetailedSegmentationMetrics
 
 
@@ -133,3 +133,25 @@ def test_details_are_told_apart_from_figures_of_one_task_and_of_several():
         {"depth": {"rmse": 1.0}, "edges": {"ods": 0.5}},
         {"depth": {"images": []}},
     )
+
+
+def test_normals_and_edges_of_each_image_are_those_of_it_alone():
+    random = torch.Generator().manual_seed(0)
+    index = torch.tensor([5, 1, 9])
+    normals = torch.randn(3, 3, 16, 24, generator=random)
+    normals[1] = 0  # an image without truth
+    edges = (torch.rand(3, 16, 24, generator=random) < 0.2).long()
+    edges[1] = 0
+    for task, truth in ((Normals(), {"normals": normals}), (Edges(), {"edges": edges})):
+        prediction = task.head()(torch.randn(3, task.out_channels, 16, 24, generator=random))
+        batch = {**truth, "index": index}
+        found = fed(task.detailed_metrics(), prediction, batch, 2)
+        details = found.pop("details")
+        assert found == fed(task.metrics(), prediction, batch, 3)
+        expected = {}
+        for number, at in enumerate(index.tolist()):
+            one = {name: field[number : number + 1] for name, field in batch.items()}
+            expected[at] = fed(task.metrics(), prediction[number : number + 1], one, 1)[task.headline]
+        assert details["images"] == [[at, pytest.approx(expected[at])] for at in (1, 5, 9)]
+        assert expected[1] is None
+        json.dumps(details, allow_nan=False)

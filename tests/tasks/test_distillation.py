@@ -5,12 +5,17 @@ from scipy.special import log_softmax, softmax
 
 from densebnn.registry import UserError
 from densebnn.tasks import (
+    Depth,
+    Edges,
+    Normals,
+    Segmentation,
     attention_matching,
     feature_matching,
     logit_distillation,
     mixed_distillation,
     soft_cross_entropy,
 )
+from densebnn.tasks.distillation import edge_distillation
 
 random = np.random.default_rng(0)
 STUDENT, TEACHER, OTHER = (random.normal(0, 3, (5, 7)) for _ in range(3))
@@ -120,3 +125,62 @@ def test_half_precision_is_computed_in_float32():
     assert logit_distillation(student, teacher).item() == pytest.approx(
         (cross_entropy(STUDENT, TEACHER) - cross_entropy(TEACHER, TEACHER)).mean(), rel=0.01
     )
+
+
+def divergence_of_maps(own, aim, temperature):
+    p, q = softmax(aim / temperature, 1), softmax(own / temperature, 1)
+    return temperature**2 * (p * (np.log(p) - np.log(q))).sum(axis=1).mean()
+
+
+def divergence_of_edges(own, aim, temperature):
+    two = [np.stack([x, np.zeros_like(x)], axis=1) for x in (own, aim)]  # the logit of none is 0
+    return divergence_of_maps(*two, temperature)
+
+
+RETOLD = {
+    "segmentation": (lambda: Segmentation(5), divergence_of_maps),
+    "edges": (Edges, divergence_of_edges),
+    "depth": (Depth, lambda own, aim, temperature: np.abs(np.log(own) - np.log(aim)).mean()),
+    "normals": (Normals, lambda own, aim, temperature: (1 - (own * aim).sum(axis=1)).mean()),
+}
+
+
+@pytest.mark.parametrize("name", RETOLD)
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_distance_to_a_dense_teacher_equals_numpy(name, temperature):
+    make, retold = RETOLD[name]
+    task = make()
+    torch.manual_seed(0)
+    raw = torch.randn(2, task.out_channels, 6, 8, requires_grad=True)
+    own, aim = task.head()(raw), task.head()(2 * torch.randn(2, task.out_channels, 6, 8)).requires_grad_()
+    found = task.distillation(own, aim, temperature)
+    expected = retold(own.detach().double().numpy(), aim.detach().double().numpy(), temperature)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    found.backward()
+    assert raw.grad.abs().sum() > 0
+    assert aim.grad is None
+    assert task.distillation(own, own, temperature).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", RETOLD)
+def test_a_dense_teacher_of_another_size_is_resized_and_bf16_is_compared_in_float32(name):
+    task = RETOLD[name][0]()
+    own, aim = (task.head()(torch.randn(2, task.out_channels, *size)) for size in ((6, 8), (12, 16)))
+    assert task.distillation(own, aim).ndim == 0
+    smooth = task.head()(
+        torch.ones(2, task.out_channels, 3, 4) * torch.arange(1.0, 1 + task.out_channels).view(-1, 1, 1)
+    )
+    large = torch.nn.functional.interpolate(smooth, (6, 8), mode="nearest")
+    torch.testing.assert_close(task.distillation(own, smooth), task.distillation(own, large))
+    small = task.distillation(own.bfloat16(), aim.bfloat16())
+    assert small.dtype == torch.float32
+    assert small.item() == pytest.approx(task.distillation(own, aim).item(), rel=0.05)
+
+
+def test_edges_are_two_classes():
+    own, aim = torch.randn(3, 1, 4, 5), torch.randn(3, 1, 4, 5)
+    two = [torch.cat([x, torch.zeros_like(x)], dim=1) for x in (own, aim)]
+    torch.testing.assert_close(edge_distillation(own, aim, 2.0), logit_distillation(*two, 2.0))
+    extreme = torch.tensor([[[[200.0, -200.0]]]], requires_grad=True)
+    edge_distillation(extreme, -extreme.detach()).backward()
+    assert torch.isfinite(extreme.grad).all()

@@ -4,7 +4,18 @@ import pytest
 import torch
 
 from densebnn.registry import UserError
-from densebnn.tasks import DEPTH_PROTOCOLS, Depth, MultiTask, Segmentation, dense_parts
+from densebnn.tasks import (
+    DEPTH_PROTOCOLS,
+    EDGE_PROTOCOLS,
+    NORMALS_PROTOCOLS,
+    WEIGHTINGS,
+    Depth,
+    Edges,
+    MultiTask,
+    Normals,
+    Segmentation,
+    dense_parts,
+)
 
 PARTS = Segmentation(7), Depth(protocol=DEPTH_PROTOCOLS["mtl"], ground_truth="raw_depth")
 
@@ -44,6 +55,31 @@ def test_each_part_has_its_prediction_its_loss_and_its_figures():
     task.loss(predictions, truth).backward()
     assert all(tensor.grad.abs().sum() > 0 for tensor in outputs.values())
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+
+
+def test_all_four_tasks_have_the_figures_that_papers_report():
+    four = (*PARTS, Normals(protocol=NORMALS_PROTOCOLS["gupta"]), Edges(protocol=EDGE_PROTOCOLS["mtl"]))
+    task, truth = MultiTask(four), batch()
+    generator = torch.Generator().manual_seed(1)
+    truth["normals"] = torch.randn(3, 3, 6, 8, generator=generator)
+    truth["edges"] = (torch.rand(3, 6, 8, generator=generator) < 0.3).long()
+    assert task.headline == {"segmentation": "miou", "depth": "rmse", "normals": "mean_error", "edges": "odsf"}
+    assert task.higher_is_better == {"segmentation": True, "depth": False, "normals": False, "edges": True}
+    assert task.protocol_name == "segmentation=full,depth=mtl,normals=gupta,edges=mtl"
+    outputs = raw(task)
+    predictions = task.head()(outputs)
+    metric = task.metrics()
+    metric.update(predictions, truth)
+    figures = metric.compute()
+    for part in four:
+        single = part.metrics()
+        single.update(predictions[part.name], truth)
+        assert figures[part.name] == single.compute()
+        assert figures[part.name][part.headline] > 0
+    for weighting in WEIGHTINGS.values():
+        weigh = weighting(task.parts, {"segmentation": 1.0, "depth": 1.0, "normals": 10.0, "edges": 50.0})
+        weigh(task.losses(predictions, truth)).backward(retain_graph=True)
+        assert all(tensor.grad.abs().sum() > 0 for tensor in outputs.values())
 
 
 def test_what_is_read_is_what_the_parts_read():

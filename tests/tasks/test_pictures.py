@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from densebnn.tasks import Depth, Segmentation
+from densebnn.tasks import Depth, Edges, Normals, Segmentation
+from densebnn.tasks.pictures import class_colours
 
 
 def test_depth_pictures_hide_what_has_no_truth():
@@ -29,3 +30,19 @@ def test_label_pictures_resize_the_prediction_and_skip_ignored_pixels():
     assert predicted.data.tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
     assert error.data.compressed().tolist() == [0, 1, 0, 0, 0, 0]
     assert "17 %" in error.title
+    colours = class_colours(3)
+    assert predicted.rgb()[0, :, 0].tolist() == colours[[0, 0, 1, 1], 0].tolist()
+    assert shown.rgb()[0, 3].tolist() == [128, 128, 128]
+
+
+def test_normals_and_edges_become_colours():
+    normals = torch.zeros(3, 2, 2)
+    normals[2, :, 1] = 1.0  # the left half has no truth
+    pictures = Normals().pictures(normals.flip(0)[None], {"normals": normals})
+    assert [picture.rgb().shape for picture in pictures] == [(2, 2, 3)] * 3
+    assert pictures[0].rgb()[0].tolist() == [[128, 128, 128], [128, 128, 255]]
+    assert pictures[1].rgb()[0].tolist() == [[128, 128, 128], [255, 128, 128]]
+    edges = torch.tensor([[1, 0, 255]])
+    pictures = Edges().pictures(torch.zeros(1, 1, 1, 3), {"edges": edges})
+    assert pictures[0].rgb()[0, :, 0].tolist() == [255, 0, 127]
+    assert pictures[1].rgb()[0, :, 0].tolist() == [128, 128, 128]

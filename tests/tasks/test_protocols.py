@@ -1,11 +1,15 @@
 """The regions and the wording of the protocols."""
 
+import ast
+import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from densebnn.registry import UserError
+from densebnn.tasks import protocols
 from densebnn.tasks.protocols import DEPTH_PROTOCOLS, EDGE_PROTOCOLS, NORMALS_PROTOCOLS, SEGMENTATION_PROTOCOLS
 
 EXACT = {
@@ -70,11 +74,58 @@ def test_descriptions_state_everything():
         "laina: truth depth; whole frame; prediction resized bilinearly to the truth; "
         "valid 0 < truth <= 10 m; prediction not clamped; averaged over all pixels at once"
     )
-    assert SEGMENTATION_PROTOCOLS["full"].description == "full: whole frame; prediction resized bilinearly to the truth"
+    assert SEGMENTATION_PROTOCOLS["full"].description == (
+        "full: truth label; whole frame; prediction resized bilinearly to the truth; valid where labelled; "
+        "argmax of the logits, not clamped; "
+        "one confusion matrix over all pixels at once, mIoU over the classes in truth or prediction"
+    )
     assert EDGE_PROTOCOLS["mtl"].description == (
-        "mtl: region [45:470, 40:600] of the 480x640 frame; prediction resized bilinearly to the truth; "
+        "mtl: truth edges; region [45:470, 40:600] of the 480x640 frame; prediction resized bilinearly to the truth; "
+        "valid where marked edge or none; not clamped; "
         "thinned, matched one to one within 0.011 of the diagonal, 99 thresholds; averaged over all pixels at once"
     )
+    assert NORMALS_PROTOCOLS["full"].description == (
+        "full: truth normals; whole frame; prediction resized bilinearly to the truth; "
+        "valid where truth is finite and longer than 0.001; made of length 1, not clamped; "
+        "averaged over all pixels at once"
+    )
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
+def test_a_flipped_protocol_says_so_and_is_otherwise_the_same(registry):
+    for name, protocol in registry.items():
+        flipped = protocol.flipped()
+        assert flipped == replace(protocol, name=f"{name}+flip", flip=True)
+        assert flipped.description.startswith(f"{name}+flip: ")
+        assert flipped.description.endswith("; mean of the predictions for the image and its mirror image")
+        assert flipped.flipped() is flipped
+        assert "mirror" not in protocol.description
+
+
+def docstrings():
+    """The literals that stand below the protocols, by the name of the constant."""
+    body = ast.parse(Path(protocols.__file__).read_text(encoding="utf-8")).body
+    pairs = [(one, text) for one, text in itertools.pairwise(body) if isinstance(one, ast.Assign)]
+    return {
+        one.targets[0].id: text.value.value
+        for one, text in pairs
+        if isinstance(getattr(protocols, one.targets[0].id), protocols.Protocol)
+    }
+
+
+def test_every_protocol_says_in_its_docstring_what_makes_its_figures():
+    told = docstrings()
+    known = [protocol for registry in REGISTRIES for protocol in registry.values()]
+    assert len(told) == len(known) == 10
+    assert all(any(getattr(protocols, name) is protocol for protocol in known) for name in told)
+    for text in told.values():
+        lines = "".join(line.partition(": ")[0].lower() for line in text.splitlines() if line.startswith("- "))
+        words = ("ground truth", "region", "valid mask", "clamp", "averaging", "resize")
+        assert [word for word in words if word not in lines] == []
+    for name in ("GUPTA", "MTL", "NORMALS_GUPTA", "EDGES_MTL", "EIGEN"):
+        c = getattr(protocols, name).crop
+        size = f"{c.bottom - c.top}x{c.right - c.left}"
+        assert f"[{c.top}:{c.bottom}, {c.left}:{c.right}] of the 480x640 frame, {size}" in told[name]
 
 
 def test_a_variant_without_crop_takes_the_whole_frame():

@@ -7,7 +7,18 @@ import warnings
 import torch
 import torch.distributed as dist
 
-from densebnn.tasks import DEPTH_PROTOCOLS, Classification, Depth, Edges, MultiTask, Normals, Segmentation
+from densebnn.tasks import (
+    DEPTH_PROTOCOLS,
+    EDGE_PROTOCOLS,
+    NORMALS_PROTOCOLS,
+    SEGMENTATION_PROTOCOLS,
+    Classification,
+    Depth,
+    Edges,
+    MultiTask,
+    Normals,
+    Segmentation,
+)
 
 
 def evaluate(rank, world, images):
@@ -26,16 +37,22 @@ def evaluate(rank, world, images):
     }
     results = {}
     parts = [Depth(protocol=DEPTH_PROTOCOLS["eigen"]), Segmentation(6), Normals(), Edges()]
+    others = [
+        *(Depth(protocol=DEPTH_PROTOCOLS[name]) for name in ("mtl", "laina")),
+        Segmentation(6, protocol=SEGMENTATION_PROTOCOLS["gupta"]),
+        Normals(protocol=NORMALS_PROTOCOLS["gupta"]),
+        *(Edges(protocol=EDGE_PROTOCOLS[name]) for name in ("bsds", "mtl")),
+    ]
     predictions = {"classification": torch.randn(images, 8, generator=generator)}
     for task in parts:
         predictions[task.name] = task.head()(torch.randn(images, task.out_channels, 24, 32, generator=generator))
-    for task in (*parts, Classification(8), MultiTask(parts)):
+    for task in (*parts, *others, Classification(8), MultiTask(parts)):
         metric = task.detailed_metrics()
         for i in range(rank, images, world):
             several = {name: prediction[i : i + 1] for name, prediction in predictions.items()}
             one = several if isinstance(task, MultiTask) else several[task.name]
             metric.update(one, {name: field[i : i + 1] for name, field in batch.items()})
-        results[task.name] = metric.compute()
+        results[f"{task.name} {task.protocol_name}"] = metric.compute()
     return results
 
 

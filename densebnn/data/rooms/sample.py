@@ -20,7 +20,7 @@ from densebnn.data.rooms.render import render_room
 from densebnn.data.rooms.scene import ROOM_NAMES
 from densebnn.registry import UserError
 
-__all__ = ["RENDERER", "ROOMS_PER_SEED", "locked", "sample_rooms", "write_rooms"]
+__all__ = ["RENDERER", "ROOMS_PER_SEED", "locked", "sample_rooms", "write_rooms", "write_splits"]
 
 RENDERER = 3
 """Version of what the rooms look like; part of the names of cached files, so that new pictures make new files."""
@@ -83,11 +83,11 @@ def write_rooms(
                 scene_type=frame.scene_type,
             )
         # Before the file itself: whoever finds the file finds its splits too.
-        _write_splits(splits, train, test)
+        write_splits(splits, train, test)
     return path, splits
 
 
-def _write_splits(path: Path, train: int, test: int) -> None:
+def write_splits(path: Path, train: int, test: int) -> None:
     """Write `trainNdxs` and `testNdxs`, 1-based columns, as the release's splits.mat has them."""
     from scipy.io import savemat
 

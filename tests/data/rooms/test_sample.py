@@ -51,7 +51,7 @@ def test_the_number_of_processes_does_not_change_the_files(tmp_path: Path):
 
 @pytest.mark.parametrize(("train", "test"), [(5, 3), (1, 1), (3, 9), (7, 1)])
 def test_splits_are_disjoint_whole_and_1_based(tmp_path: Path, train: int, test: int):
-    sample._write_splits(tmp_path / "splits.mat", train, test)
+    sample.write_splits(tmp_path / "splits.mat", train, test)
     stored = scipy.io.loadmat(tmp_path / "splits.mat")
     for key, count in (("trainNdxs", train), ("testNdxs", test)):
         assert (stored[key].shape, stored[key].dtype) == ((count, 1), np.uint16)
