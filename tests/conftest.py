@@ -1,5 +1,6 @@
 """Runs small enough for a test: a few sample rooms, a few pictures, and the flags that make a run of seconds."""
 
+import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+TOOLS = Path(__file__).parents[1] / "tools"
 Flags = Callable[..., list[str]]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes test at once: a thread for each, and for what they start
@@ -93,6 +95,39 @@ def runtime() -> Iterator[Any]:
     """One process with one thread and deterministic algorithms, as a tool has; afterwards all is as before."""
     with one_process() as runtime:
         yield runtime
+
+
+@pytest.fixture
+def tool(capsys, runtime):
+    """Run a tool in this process: (exit code, stdout, stderr)."""
+
+    def run(name, *flags):
+        from densebnn.engine.cli import run_main
+
+        spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            run_main(module.main, [str(flag) for flag in flags])
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(tool):
+    """Run a tool that must refuse; return its one line."""
+
+    def run(name, *flags, code=2):
+        found, out, err = tool(name, *flags)
+        lines = [line for line in err.splitlines() if not line.startswith("train ")]  # a line of progress
+        assert (found, out) == (code, "")
+        assert len(lines) == 1, err
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return run
 
 
 @contextmanager

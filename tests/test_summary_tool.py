@@ -69,6 +69,13 @@ def test_the_network_of_a_run_of_finetuning(tool, trained):
     assert tool("--run", folder, "--size", "32")[1].count("3 x 32 x 32") == 1
 
 
+def test_a_run_with_a_bottleneck(tool, tmp_path):
+    (tmp_path / "config.yaml").write_text("task: depth\nencoder: {bottleneck: deepest}\ndecoder: {name: Linknet}\n")
+    network = DensePredictor(decoder="linknet", bottleneck="deepest")
+    assert tool(tmp_path) == (0, f"{summary(network, (64, 96))}\n", "")
+    assert "bottlenecks.5.mean" in str(summary(network, (64, 96)))
+
+
 def test_the_network_of_a_run_of_pretraining(tool, classify, tmp_path, runtime):
     from densebnn.engine.cli import parse
     from densebnn.engine.config import PretrainConfig

@@ -1,6 +1,5 @@
 """The tools as a person meets them: exit codes, the one line on stderr, and what they leave behind."""
 
-import importlib.util
 import json
 import logging
 import shutil
@@ -13,43 +12,9 @@ import torch
 
 from densebnn.backbones import create_backbone, save_backbone
 from densebnn.engine.checkpoint import Checkpoints
-from densebnn.engine.cli import run_main
 from densebnn.engine.run_folder import RunFolder
 
 TOOLS = Path(__file__).parents[1] / "tools"
-
-
-@pytest.fixture
-def tool(capsys, runtime):
-    """Run a tool in this process: (exit code, stdout, stderr)."""
-    level = logging.getLogger("densebnn").level
-
-    def run(name, *flags):
-        spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            run_main(module.main, [str(flag) for flag in flags])
-        return stop.value.code, *capsys.readouterr()
-
-    yield run
-    logging.getLogger("densebnn").setLevel(level)
-
-
-@pytest.fixture
-def refused(tool):
-    """Run a tool that must refuse; return its one line."""
-
-    def run(name, *flags, code=2):
-        found, out, err = tool(name, *flags)
-        lines = [line for line in err.splitlines() if not line.startswith("train ")]  # a line of progress
-        assert (found, out) == (code, "")
-        assert len(lines) == 1, err
-        assert lines[0].startswith("error: ")
-        return lines[0]
-
-    return run
 
 
 def contents(folder):

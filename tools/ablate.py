@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from densebnn.engine.ablation import AblateConfig, cells_of, run_cells, tabulate, write_table
+from densebnn.engine.ablation import AblateConfig, cells_of, run_cells
+from densebnn.engine.ablation_table import tabulate, write_table
 from densebnn.engine.cli import parse, run_main
 
 

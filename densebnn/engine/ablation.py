@@ -1,14 +1,13 @@
-"""Tables of runs: every row under every seed, each cell one command, and what came out side by side."""
+"""Runs for a table: every row under every seed, each cell one command."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import signal
-import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,14 +15,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from densebnn.atomic import write_json, write_text, writing_to
+from densebnn.atomic import write_text, writing_to
 from densebnn.engine.cli import Terminated
 from densebnn.engine.progress import Progress
-from densebnn.engine.report import table
 from densebnn.engine.run_folder import load_report
 from densebnn.registry import UserError
 
-__all__ = ["AblateConfig", "Cell", "RowConfig", "cells_of", "run_cells", "tabulate", "write_table"]
+__all__ = ["AblateConfig", "Cell", "RowConfig", "cells_of", "run_cells", "slug"]
 
 
 @dataclass(frozen=True)
@@ -184,125 +182,3 @@ def _sigterm_raised() -> Iterator[None]:
 
 def _one_thread() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def tabulate(config: AblateConfig, cells: Sequence[Cell]) -> tuple[str, dict[str, Any]]:
-    """Return the table of the finished cells as text, and as data: mean, spread and paired differences of the headline.
-
-    The spread is the standard deviation over seeds; a difference is the mean over seeds that both rows have finished,
-    with Student's 95 % interval. Where runs held training samples out, the mean over these has a column too: to choose
-    among rows by. Runs of several tasks give a table for the headline of each task.
-    """
-    reports = {(cell.row, cell.seed): found for cell in cells if (found := cell.report) is not None}
-    if not reports:
-        raise UserError(f"no run in {config.out} has finished; the logs there say why")
-    headlines = dict.fromkeys(headline for report in reports.values() for headline in _headlines(report))
-    tables = {headline: _rows(config, reports, headline) for headline in headlines}
-    if len(tables) == 1:
-        (((_, key), rows),) = tables.items()
-        return _text(rows, key), {"headline": key, "rows": rows}
-    text = "\n\n".join(_text(rows, f"{task} {key}") for (task, key), rows in tables.items())
-    data = [{"task": task, "headline": key, "rows": rows} for (task, key), rows in tables.items()]
-    return text, {"tables": data}
-
-
-Headline = tuple[str, str]
-"""A task and the key of its figure."""
-
-
-def _headlines(report: Mapping[str, Any]) -> list[Headline]:
-    headline = report["headline"]
-    return list(headline.items()) if isinstance(headline, dict) else [(report.get("task", ""), headline)]
-
-
-def _figure(report: Mapping[str, Any], which: str, headline: Headline) -> float | None:
-    """Return a figure of the test split or of `held_out`; None if the report has no such split or task."""
-    if which not in report or headline not in _headlines(report):
-        return None
-    task, key = headline
-    figures = report[which][task] if isinstance(report["headline"], dict) else report[which]
-    return float(figures[key])
-
-
-def _rows(
-    config: AblateConfig, reports: Mapping[tuple[str, int], Mapping[str, Any]], headline: Headline
-) -> list[dict[str, Any]]:
-    """Return the rows of one figure's table, only those that have it where others do not."""
-
-    def values_of(row: str | None, which: str = "figures") -> dict[int, float]:
-        found = {seed: _figure(report, which, headline) for (name, seed), report in reports.items() if name == row}
-        return {seed: value for seed, value in found.items() if value is not None}
-
-    rows: list[dict[str, Any]] = []
-    for row in config.rows:
-        own = [report for (name, _), report in reports.items() if name == row.name]
-        if own and not any(headline in _headlines(report) for report in own):
-            continue
-        values = values_of(row.name)
-        candidates = [name for name in (row.against, config.against) if name not in (None, row.name)]
-        against = next((name for name in candidates if values_of(name)), candidates[0] if candidates else None)
-        others = values_of(against)
-        gaps = [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
-        rows.append(
-            {
-                "row": row.name,
-                "flags": row.flags,
-                "seeds": sorted(values),
-                "values": [values[seed] for seed in sorted(values)],
-                **_summary(list(values.values())),
-                "held_out": _summary(list(values_of(row.name, "held_out").values())),
-                "against": against,
-                "difference": _interval(gaps),
-                "seconds": statistics.mean(report["seconds"] for report in own) if own else None,
-            }
-        )
-    return rows
-
-
-def write_table(config: AblateConfig, text: str, data: Mapping[str, Any]) -> None:
-    """Write `table.txt` and `table.json` into the folder of the runs."""
-    assert config.out is not None
-    write_text(config.out / "table.txt", text + "\n")
-    write_json(config.out / "table.json", data)
-
-
-def _summary(values: Sequence[float]) -> dict[str, float | None]:
-    return {
-        "mean": statistics.mean(values) if values else None,
-        "spread": statistics.stdev(values) if len(values) > 1 else None,
-    }
-
-
-def _interval(differences: Sequence[float]) -> dict[str, float | None] | None:
-    """Return the mean of paired differences and half the width of its 95 % interval."""
-    if not differences:
-        return None
-    found = _summary(differences)
-    if found["spread"] is None:
-        return {"mean": found["mean"], "half_width": None}
-    from scipy.stats import t
-
-    reach = float(t.ppf(0.975, len(differences) - 1)) * found["spread"] / len(differences) ** 0.5
-    return {"mean": found["mean"], "half_width": reach}
-
-
-def _text(rows: Sequence[Mapping[str, Any]], headline: str) -> str:
-    def pair(mean: float | None, spread: float | None) -> str:
-        return "-" if mean is None else f"{mean:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
-
-    header = ["row", "seeds", "held out", f"{headline}, mean ± sd", "paired difference ± 95 %", "seconds"]
-    lines: list[list[str]] = []
-    for row in rows:
-        gap = row["difference"]
-        difference = (
-            "-"
-            if gap is None
-            else f"{gap['mean']:+.4f}" + ("" if gap["half_width"] is None else f" ± {gap['half_width']:.4f}")
-        )
-        seconds = "-" if row["seconds"] is None else f"{row['seconds']:.0f}"
-        held = pair(row["held_out"]["mean"], row["held_out"]["spread"])
-        lines.append([row["row"], str(len(row["seeds"])), held, pair(row["mean"], row["spread"]), difference, seconds])
-    if all(row["held_out"]["mean"] is None for row in rows):
-        for line in (header, *lines):
-            del line[2]
-    return table(lines, header)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from densebnn.engine.dense_data import open_dense_data
 from densebnn.engine.encoders import check_encoder, resolved
 from densebnn.engine.sections import DecoderConfig, DenseDataConfig
 from densebnn.engine.terms import check_terms
+from densebnn.registry import UserError
 from densebnn.tasks import (
     DEPTH_HEADS,
     DEPTH_LOSSES,
@@ -31,6 +33,7 @@ from densebnn.tasks import (
     Edges,
     MultiTask,
     Normals,
+    Protocol,
     Segmentation,
     Weighting,
     balanced_weights,
@@ -49,11 +52,18 @@ __all__ = [
     "with_class_weights",
 ]
 
+P = TypeVar("P", bound=Protocol)
+
 
 def check_names(config: FinetuneConfig) -> None:
     """Raise `UserError` for unknown names now: to open the data may take minutes of reading or rendering."""
     check_encoder(config.encoder)
     check_terms(config.terms)
+    if config.encoder.bottleneck != "none" and "bottleneck" not in config.terms:
+        raise UserError(
+            f"encoder.bottleneck {config.encoder.bottleneck} has a term in the loss, whose weight is to be given: "
+            "--terms.bottleneck.weight 0.01, or 0 for the noise alone"
+        )
     (
         combined(DEPTH_LOSSES, config.depth.loss),
         DEPTH_HEADS[config.depth.head],
@@ -87,11 +97,12 @@ def build_task(config: FinetuneConfig, frames: DenseDataset) -> DenseTask | Mult
         "segmentation": _segmentation,
         "depth": _depth,
         "normals": lambda config, _: Normals(
-            combined(NORMALS_LOSSES, config.normals.loss), NORMALS_PROTOCOLS[config.normals.protocol]
+            combined(NORMALS_LOSSES, config.normals.loss),
+            _protocol(config, NORMALS_PROTOCOLS, config.normals.protocol),
         ),
         "edges": lambda config, _: Edges(
             combined(EDGE_LOSSES, config.edges.loss),
-            EDGE_PROTOCOLS[config.edges.protocol],
+            _protocol(config, EDGE_PROTOCOLS, config.edges.protocol),
             config.edges.positive_weight,
         ),
     }
@@ -99,10 +110,14 @@ def build_task(config: FinetuneConfig, frames: DenseDataset) -> DenseTask | Mult
     return parts[0] if len(parts) == 1 else MultiTask(parts)
 
 
+def _protocol(config: FinetuneConfig, known: Mapping[str, P], name: str) -> P:
+    return known[name].flipped() if config.flip else known[name]
+
+
 def _depth(config: FinetuneConfig, frames: DenseDataset) -> Depth:
     return Depth(
         loss=combined(DEPTH_LOSSES, config.depth.loss, {"silog": {"variance_focus": config.depth.silog_focus}}),
-        protocol=DEPTH_PROTOCOLS[config.depth.protocol],
+        protocol=_protocol(config, DEPTH_PROTOCOLS, config.depth.protocol),
         mean_depth=frames.mean_depth(),
         head=DEPTH_HEADS[config.depth.head],
         **{name: getattr(config.depth, name) for name in ("min_depth", "max_depth", "ground_truth", "bins")},
@@ -115,7 +130,7 @@ def _segmentation(config: FinetuneConfig, frames: DenseDataset) -> Segmentation:
         len(frames.class_names),
         frames.ignore_index,
         frames.class_names,
-        SEGMENTATION_PROTOCOLS[config.segmentation.protocol],
+        _protocol(config, SEGMENTATION_PROTOCOLS, config.segmentation.protocol),
         combined(SEGMENTATION_LOSSES, config.segmentation.loss),
         weights if isinstance(weights, tuple) else None,
     )
@@ -157,6 +172,7 @@ def build_predictor(config: FinetuneConfig, task: DenseTask | MultiTask) -> Dens
         out_channels=task.out_channels,
         head=task.head(),
         shared=config.decoder.shared,
+        bottleneck=encoder.bottleneck,
     )
     set_modes(model, weights=config.train.weights, activations=config.train.activations)
     return model
@@ -164,5 +180,5 @@ def build_predictor(config: FinetuneConfig, task: DenseTask | MultiTask) -> Dens
 
 def describe_protocol(task: DenseTask | MultiTask) -> str | dict[str, str]:
     """Return how figures are computed, for reports; of several tasks, of each."""
-    told = {name: part.protocol.description for name, part in dense_parts(task).items()}
+    told = {name: part.described for name, part in dense_parts(task).items()}
     return told if isinstance(task, MultiTask) else told[task.name]

@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["confusion_chart", "curve_chart", "curves_of", "distance_chart", "images_chart"]
+__all__ = ["Curve", "confusion_chart", "curve_chart", "curves_of", "distance_chart", "images_chart", "thinned"]
 
 Curve = Sequence[tuple[float, float]]
 _BLUE, _GREY = "#2b6cb0", "#a0aec0"
@@ -50,7 +50,7 @@ def curve_chart(title: str, curves: Mapping[str, Curve]) -> str:
     figure = _figure(5.2, 3.0)
     axis = figure.add_subplot()
     for name, curve in curves.items():
-        points = _thinned(np.asarray(curve, dtype=np.float64))
+        points = thinned(np.asarray(curve, dtype=np.float64))
         axis.plot(*points.T, linewidth=1.3, marker="o" if len(points) < 12 else None, markersize=3.5, label=name)
     if len(curves) > 1:
         axis.legend(fontsize=9, frameon=False)
@@ -121,9 +121,9 @@ def _span(part: Mapping[str, Any]) -> str:
     return f"{part['from']:g}+" if part["to"] is None else f"{part['from']:g}–{part['to']:g}"
 
 
-def _thinned(points: np.ndarray) -> np.ndarray:
-    """Return (step, value) rows, means of neighbours where there are many."""
-    size = math.ceil(len(points) / _POINTS)
+def thinned(points: np.ndarray, most: int = _POINTS) -> np.ndarray:
+    """Return (step, value) rows, at most so many: means of neighbours where there are more."""
+    size = math.ceil(len(points) / most)
     edges = np.arange(0, len(points), size)
     return np.add.reduceat(points, edges) / np.diff(np.append(edges, len(points)))[:, None]
 

@@ -56,7 +56,8 @@ def parse(
         argv: The arguments without the program's name.
         prog: The program's name in the help.
         description: The first lines of the help.
-        positional: A field that may also be given as the only argument without a flag (`eval.py RUN`).
+        positional: A field that may also be given as the only argument without a flag (`eval.py RUN`); or, if it is a
+            tuple, as all of them (`compare.py RUN RUN`).
 
     Raises:
         UserError: An unknown option or key (the nearest known one is named), a value of the wrong type or out of
@@ -79,7 +80,7 @@ def parse(
     values: dict[str, Any] = {}
     for file in files:
         values.update(_convert(options, config_text.read(file), file))
-    for key, text in flags:
+    for key, text in _gathered(flags, options, positional):
         values.update(_convert(options, {key: text}, f"--{key}"))
     config = build(config_class, options, values)
     if "print_config" in switches:
@@ -160,7 +161,8 @@ def _report(error: Exception, rank: str, *, debug: bool) -> None:
 def _parser(options: Mapping[str, Option], prog: str, description: str, positional: str | None) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
-    usage = f"{prog} {f'[{positional.upper()}] ' if positional else ''}[--config FILE.yaml] [--OPTION VALUE ...]"
+    more = " ..." if _many(options, positional) else ""
+    usage = f"{prog} {f'[{positional.upper()}{more}] ' if positional else ''}[--config FILE.yaml] [--OPTION VALUE ...]"
     parser = ArgumentParser(prog=prog, description=description, usage=usage, default_env=False, exit_on_error=False)
     groups: dict[str, Any] = {"": parser}
     for key, option in options.items():
@@ -190,7 +192,7 @@ def _split(
         if token in ("-h", "--help", "--print_config", "--debug"):
             switches.add("help" if token == "-h" else name)
         elif not token.startswith("--"):
-            if positional is None or any(key == positional for key, _ in flags):
+            if positional is None or (any(key == positional for key, _ in flags) and not _many(options, positional)):
                 raise UserError(f"unexpected argument {token!r}; options are written --name value, see --help")
             flags.append((positional, token))
         elif name != "config" and find_option(options, name) is None:
@@ -211,6 +213,23 @@ def _split(
             else:
                 flags.append((name, text))
     return flags, files, switches
+
+
+def _many(options: Mapping[str, Option], key: str | None) -> bool:
+    """Whether an option takes any number of values."""
+    return key is not None and get_origin(options[key].hint) is tuple
+
+
+def _gathered(
+    flags: Sequence[tuple[str, str]], options: Mapping[str, Option], positional: str | None
+) -> list[tuple[str, Any]]:
+    """Return the flags with all values of a positional option that takes many as one list."""
+    if not _many(options, positional):
+        return list(flags)
+    given: list[Any] = [text for key, text in flags if key == positional]
+    if len(given) == 1 and given[0].startswith("["):  # a list already, as --runs [a,b]
+        given = given[0]
+    return [(key, text) for key, text in flags if key != positional] + ([(str(positional), given)] if given else [])
 
 
 def _convert(options: Mapping[str, Option], flat: dict[str, Any], where: str) -> dict[str, Any]:

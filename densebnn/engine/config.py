@@ -31,7 +31,18 @@ from densebnn.engine.task_sections import (
 )
 from densebnn.registry import UserError
 
-__all__ = ["Config", "EvalConfig", "FinetuneConfig", "PretrainConfig", "ReportConfig", "SummaryConfig", "identity"]
+__all__ = [
+    "BenchConfig",
+    "Config",
+    "EvalConfig",
+    "ExportConfig",
+    "FinetuneConfig",
+    "PretrainConfig",
+    "ReportConfig",
+    "SubjectConfig",
+    "SummaryConfig",
+    "identity",
+]
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class FinetuneConfig:
 
     task: str = "depth"
     """What to predict: segmentation, depth, normals, edges, or several with commas between them."""
+    flip: bool = False
+    """Evaluate the mean of the predictions for an image and its mirror image; protocols are then named with +flip."""
     data: DenseDataConfig = field(default_factory=DenseDataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -50,7 +63,8 @@ class FinetuneConfig:
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     terms: dict[str, TermConfig] = field(default_factory=dict)
-    """Further terms of the loss: --terms.NAME.weight, teacher, temperature, norm; NAME is attention or features."""
+    """Further terms of the loss: --terms.NAME.weight, teacher, temperature, norm; NAME is logits,
+    attention, features (of a teacher) or bottleneck."""
     train: TrainConfig = field(default_factory=TrainConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -96,6 +110,8 @@ class EvalConfig:
     """Which frames."""
     protocol: str | None = None
     """Evaluation protocol; by default the run's own. Of several tasks: depth=eigen, more with commas between them."""
+    flip: bool | None = None
+    """Whether to evaluate the mean of the predictions for an image and its mirror image; by default as the run does."""
     batch_size: int = 16
     """Frames at once."""
     json: Path | None = None
@@ -113,6 +129,48 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    """Write the network of a finished run of finetune_nyud.py to a file for inference, and report how exact it is."""
+
+    run: Path | None = None
+    """The run folder; may be given without the flag's name."""
+    format: Literal["packed", "onnx", "torch-export"] = "packed"
+    """packed: 1 bit per binary weight, for densebnn.deploy.load_packed. onnx: for onnxruntime, needs the extra export.
+    torch-export: a program for torch.export.load and AOTInductor."""
+    out: Path | None = None
+    """The file; by default network.packed.safetensors, network.onnx or network.pt2 in the run folder. An earlier
+    export is written over, no other file."""
+    size: int | tuple[int, int] | None = None
+    """Side, or height and width, of the images, to which onnx and torch-export are fixed; by default the run's."""
+    batch_size: int = 1
+    """Images at once, to which onnx and torch-export are fixed, too."""
+    data: str | None = None
+    """Other data for the parity report, a .mat file, a folder, or rooms; by default the run's own data."""
+    splits: Path | None = None
+    """A splits.mat for that file."""
+    split: Literal["test", "train", "all"] = "test"
+    """Which frames."""
+    protocol: str | None = None
+    """Evaluation protocol; by default the run's own. Of several tasks: depth=eigen, more with commas between them."""
+    flip: bool | None = None
+    """Whether figures are those of the mean over an image and its mirror image; by default as the run does."""
+    frames: int = 0
+    """So many frames from the first one on; 0 for all."""
+    exact: int = 16
+    """Frames on which both are also compared with the network in float64, which rounds no sign to the other side."""
+    threads: int = 0
+    """Threads; 0 leaves the choice to torch."""
+
+    def __post_init__(self) -> None:
+        sides = self.size if isinstance(self.size, tuple) else (self.size,)
+        known = [side for side in sides if side is not None]
+        positive(batch_size=self.batch_size, **({"size": min(known)} if known else {}))
+        not_negative(frames=self.frames, exact=self.exact, threads=self.threads)
+        if max(known, default=0) > 8192 or self.batch_size > 1024:
+            raise UserError(f"size at most 8192 and batch_size at most 1024, got {self.size} and {self.batch_size}")
+
+
+@dataclass(frozen=True)
 class ReportConfig:
     """Write report.html of a finished run anew, with what eval.py has left in its folder since."""
 
@@ -121,11 +179,11 @@ class ReportConfig:
 
 
 @dataclass(frozen=True)
-class SummaryConfig(NetworkConfig):
-    """Count the operations, parameters and bytes of a backbone, of a dense predictor on it, or of a run's network."""
+class SubjectConfig(NetworkConfig):
+    """A backbone, a dense predictor on it, or a run's network."""
 
     run: Path | None = None
-    """Folder of a run, whose network is counted instead; may be given without the flag's name."""
+    """Folder of a run, whose network is taken instead; may be given without the flag's name."""
     decoder: str = "none"
     """Decoder of segmentation_models_pytorch above the backbone, by name, or none for a classifier."""
     decoder_method: str = "none"
@@ -133,7 +191,7 @@ class SummaryConfig(NetworkConfig):
     outputs: int | None = None
     """Classes or channels; by default 1000, 10 for backbones without stride in the first layer, 1 under a decoder."""
     size: int | tuple[int, int] | None = None
-    """Side, or height and width, of the image; by default the run's, or 224, or 32 for those backbones."""
+    """Side, or height and width, of the image."""
     json: Path | None = None
     """Also write it to this file, as JSON."""
 
@@ -143,6 +201,46 @@ class SummaryConfig(NetworkConfig):
         if max((*(side for side in sides if side is not None), 0)) > 8192 or (self.outputs or 0) > 1_000_000:
             raise UserError(f"size at most 8192 and outputs at most 1000000, got {self.size} and {self.outputs}")
         positive(**{"outputs": self.outputs} if self.outputs is not None else {})
+
+
+@dataclass(frozen=True)
+class SummaryConfig(SubjectConfig):
+    """Count the operations, parameters and bytes of a backbone, of a dense predictor on it, or of a run's network.
+
+    The size is by default the run's, or 224, or 32 for backbones without stride in the first layer.
+    """
+
+
+@dataclass(frozen=True)
+class BenchConfig(SubjectConfig):
+    """Measure the speed and memory of a network, frozen to bits, beside real-valued ones, in turns in one process.
+
+    It is a backbone, a dense predictor on it, a run's network or a packed file's; weights do not matter. Without a size
+    it is 224x224 and 480x640. Other work on the machine makes all figures worse, and ratios less.
+    """
+
+    packed: Path | None = None
+    """A packed file, whose network is taken instead."""
+    shapes: bool = False
+    """Measure single convolutions of many shapes instead of a network, with every kernel that can run here."""
+    threads: tuple[int, ...] = ()
+    """Numbers of threads; by default 1 and the number of cores."""
+    kernels: tuple[str, ...] = ()
+    """Further rows, each with one kernel forced: avx512, avx2, neon, int8, reference."""
+    layers: bool = True
+    """Whether each convolution is measured too, with one thread."""
+    repeats: int = 15
+    """Rounds of measuring."""
+    plot: Path | None = None
+    """Also draw it, as PNG."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(repeats=self.repeats, **{"threads": min(self.threads)} if self.threads else {})
+        if max(self.threads, default=1) > 1024:
+            raise UserError(f"threads at most 1024, got {max(self.threads)}")
+        if self.packed is not None and self.run is not None:
+            raise UserError("give a run or a packed file, not both")
 
 
 Config = TypeVar("Config", FinetuneConfig, PretrainConfig)

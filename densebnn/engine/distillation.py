@@ -60,16 +60,16 @@ class Distillation(Taught):
 
     def forward(self, seen: Seen) -> Tensor:
         """Return the loss, a scalar."""
-        total, losses = seen["student"].new_zeros(()), self.losses
+        parts, losses = [], self.losses
         if losses.logits:
             one = len(seen["teachers"]) == 1
             aim = seen["teachers"][0] if one else seen["teachers"]
             distil = logit_distillation if one else mixed_distillation
-            total = total + losses.logits * distil(seen["student"], aim, losses.temperature)
+            parts.append(losses.logits * distil(seen["student"], aim, losses.temperature))
         if losses.attention:
             matched = attention_matching(seen["student_features"], seen["teacher_features"], losses.attention_norm)
-            total = total + losses.attention * matched
-        return total
+            parts.append(losses.attention * matched)
+        return torch.stack(parts).sum()
 
 
 class FeatureDistillation(Taught):
@@ -118,8 +118,8 @@ def _blocks(model: nn.Module, what: str) -> list[nn.Module]:
 
 
 def _widths(model: nn.Module, what: str) -> list[int]:
-    """Return the channels of what is matched, found out on shapes alone."""
-    shadow, outputs = copy.deepcopy(model).to("meta").eval(), list[Tensor]()
+    """Return the channels of what is matched, found out on shapes alone; of a dense network, of its encoder's."""
+    shadow, outputs = copy.deepcopy(getattr(model, "encoder", model)).to("meta").eval(), list[Tensor]()
     with _keeping(_blocks(shadow, what), outputs):
         shadow(torch.empty(1, 3, 64, 64, device="meta"))
     return [output.shape[1] for output in outputs]

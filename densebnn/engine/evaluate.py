@@ -26,6 +26,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return the task's figures on this loader's samples and those of the other processes; the model is left in eval.
 
+    What is scored is what the task's protocol makes of the model, see `densebnn.tasks.Task.evaluated`.
+
     With `detailed`, the figures hold what a report shows beside them, see `densebnn.tasks.split_details`.
 
     Raises:
@@ -36,8 +38,9 @@ def evaluate(
         # Training leaves each process with running statistics of its own samples; those of rank 0 are what is saved.
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
+    scored = task.evaluated(model)
     metrics = (task.detailed_metrics() if detailed else task.metrics()).to(runtime.device)
     for batch in loader:
         batch = {name: tensor.to(runtime.device) for name, tensor in batch.items()}
-        metrics.update(model(batch["image"]), batch)
+        metrics.update(scored(batch["image"]), batch)
     return metrics.compute()

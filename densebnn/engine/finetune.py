@@ -19,8 +19,10 @@ from densebnn.engine.assembly import (
     with_class_weights,
 )
 from densebnn.engine.config import FinetuneConfig
+from densebnn.engine.dense_teachers import open_any_teacher
 from densebnn.engine.encoders import load_encoder
 from densebnn.engine.examples import write_examples
+from densebnn.engine.finished import save_finished
 from densebnn.engine.objective import Objective, contrastive_term
 from densebnn.engine.panels import write_panels
 from densebnn.engine.report_html import write_html
@@ -28,9 +30,8 @@ from densebnn.engine.results import results_of
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
 from densebnn.engine.session import Data, finish, open_run, read_report, train_and_evaluate
-from densebnn.engine.teachers import open_teacher
 from densebnn.engine.terms import open_terms
-from densebnn.tasks import DenseTask, MultiTask
+from densebnn.tasks import DenseTask, MultiTask, dense_parts
 from densebnn.weights import save_weights
 
 __all__ = ["finetune"]
@@ -55,7 +56,13 @@ def finetune(config: FinetuneConfig, runtime: Runtime) -> tuple[RunFolder, dict[
     model.check_input(size, runtime.share(config.train.batch_size))
     binary = config.train.activations == "binary"
     terms = contrastive_term(config.contrastive, model, len(train_set)) if binary else {}
-    terms.update(open_terms(config.terms, model, lambda name: open_teacher(name, None, size).to(runtime.device)))
+    terms.update(
+        open_terms(
+            config.terms,
+            model,
+            lambda name: open_any_teacher(name, train_set, size, config.tasks).to(runtime.device),
+        )
+    )
     objective = Objective(model, task, terms, weighting=build_weighting(config, task)).to(runtime.device)
 
     transform = DenseTrain(
@@ -82,9 +89,11 @@ def _save(
     save_weights(run.path / "weights.safetensors", model.state_dict(), {"task": task.name})
     chosen = range(0, len(data.test_set), max(len(data.test_set) // _PANELS, 1))[:_PANELS]
     samples = [data.eval_transform(data.test_set[index], 0) for index in chosen]
-    write_panels(run.path / "panels.png", model, task, samples)
+    scored = task.evaluated(model)
+    write_panels(run.path / "panels.png", scored, task, samples)
     details, frames = report.get("details", {}), data.test_set
-    examples = write_examples(run.path / "examples", model, {task.name: task}, details, frames, data.eval_transform)
+    examples = write_examples(run.path / "examples", scored, dense_parts(task), details, frames, data.eval_transform)
     cost = summary(model, tuple(samples[0]["image"].shape)).to_dict()
     report |= {"examples": examples, "cost": {"input_size": list(cost["input_size"]), **cost["totals"]}}
+    save_finished(run, model, data.test_set, report)
     write_html(results_of(run, report))

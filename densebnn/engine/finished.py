@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from densebnn.atomic import write_json
+from densebnn.data.dense import DenseDataset
 from densebnn.data.loading import eval_loader
 from densebnn.data.transforms import DenseEval
 from densebnn.dense import DensePredictor
+from densebnn.deploy import PretrainedPredictor
 from densebnn.engine.assembly import build_predictor, build_task, describe_protocol, open_frames
 from densebnn.engine.cli import load
-from densebnn.engine.config import EvalConfig, FinetuneConfig
+from densebnn.engine.config import EvalConfig, ExportConfig, FinetuneConfig
 from densebnn.engine.config_text import read
 from densebnn.engine.evaluate import evaluate
+from densebnn.engine.results import results_of
+from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
 from densebnn.registry import UserError
 from densebnn.tasks import DenseTask, MultiTask, dense_parts
 from densebnn.weights import load_strict, load_weights
 
-__all__ = ["FinishedRun", "evaluate_run", "open_finished"]
+__all__ = ["FinishedRun", "evaluate_run", "open_finished", "save_finished"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,25 @@ class FinishedRun:
     def folder(self) -> Path:
         """The run folder."""
         return self.weights.parent
+
+    def examined(self, config: EvalConfig | ExportConfig) -> tuple[FinetuneConfig, DenseDataset, DenseTask | MultiTask]:
+        """Return the run's configuration with the data and the protocol that are asked for, their frames and its task.
+
+        Raises:
+            UserError: data or protocol that do not exist.
+        """
+        trained = self.config
+        if config.data is not None:  # the run's splits, cache and layout belong to its own data
+            other = replace(trained.data, path=config.data, splits=None, cache="auto", layout="auto")
+            trained = replace(trained, data=other)
+        if config.splits is not None:
+            trained = replace(trained, data=replace(trained.data, splits=config.splits))
+        if config.protocol is not None:
+            trained = _under(trained, config.protocol)
+        if config.flip is not None:
+            trained = replace(trained, flip=config.flip)
+        frames = open_frames(trained, trained.data, config.split)
+        return trained, frames, build_task(trained, frames)
 
     def predictor(self, task: DenseTask | MultiTask) -> DensePredictor:
         """Return the trained network for its task; raises `UserError` if the file does not fit."""
@@ -67,16 +91,7 @@ def evaluate_run(config: EvalConfig, runtime: Runtime) -> tuple[dict[str, Any], 
         UserError: no finished run in that folder, or one of another kind; data or protocol that do not exist.
     """
     finished = open_finished(config.run)
-    trained = finished.config
-    if config.data is not None:  # the run's splits, cache and layout belong to its own data
-        other = replace(trained.data, path=config.data, splits=None, cache="auto", layout="auto")
-        trained = replace(trained, data=other)
-    if config.splits is not None:
-        trained = replace(trained, data=replace(trained.data, splits=config.splits))
-    if config.protocol is not None:
-        trained = _under(trained, config.protocol)
-    frames = open_frames(trained, trained.data, config.split)
-    task = build_task(trained, frames)
+    trained, frames, task = finished.examined(config)
     model = finished.predictor(task)
     transform, share = DenseEval(trained.data.size), {"rank": runtime.rank, "world": runtime.world}
     loader = eval_loader(frames, transform, batch_size=config.batch_size, workers=config.workers, **share)
@@ -94,6 +109,30 @@ def evaluate_run(config: EvalConfig, runtime: Runtime) -> tuple[dict[str, Any], 
     if runtime.main:
         write_json(path, report)
     return report, path
+
+
+def save_finished(run: RunFolder, model: DensePredictor, frames: DenseDataset, report: Mapping[str, Any]) -> Path:
+    """Write the network of a run, with what it takes to use it on pictures, to `pretrained/` in its folder.
+
+    Args:
+        run: its folder.
+        model: trained.
+        frames: what it was evaluated on.
+        report: what it reached.
+    """
+    config = load(FinetuneConfig, run.config_path)
+    results, cost = results_of(run, report), report["cost"]
+    about = {
+        "data": config.data.path if config.data.path == "rooms" else Path(config.data.path).name,
+        **{key: report[key] for key in ("train_samples", "test_samples", "steps", "precision")},
+        "seed": config.train.seed,
+        "binary share of multiply-adds": cost["bops"] / max(cost["bops"] + cost["flops"], 1),
+        "protocols": {result.task: result.described for result in results.tasks},
+        "figures": {result.task: dict(result.figures) for result in results.tasks},
+    }
+    size = config.data.size or frames.frame_size
+    names = frames.class_names if "segmentation" in config.tasks else ()
+    return PretrainedPredictor(model, config.tasks, size, tuple(names), about).save_pretrained(run.path / "pretrained")
 
 
 def _under(config: FinetuneConfig, protocols: str) -> FinetuneConfig:

@@ -24,7 +24,6 @@ def write_panels(path: Path, model: nn.Module, task: Task, samples: Sequence[Map
     Depth is coloured from the nearest to the farthest true depth of its sample, its error from 0 to 1 m; labels by
     class, their error white where the prediction is wrong. Pixels without truth are grey.
     """
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -40,8 +39,7 @@ def write_panels(path: Path, model: nn.Module, task: Task, samples: Sequence[Map
         row[0].imshow(_photograph(sample["image"]))
         row[0].set_title("image", fontsize=9)
         for axis, picture in zip(row[1:], pictures, strict=True):
-            colours = matplotlib.colormaps[picture.colours].with_extremes(bad="0.5")
-            axis.imshow(picture.data, cmap=colours, vmin=picture.low, vmax=picture.high, interpolation="nearest")
+            axis.imshow(picture.rgb(), interpolation="nearest")
             axis.set_title(picture.title, fontsize=9)
         for axis in row:
             axis.set_axis_off()

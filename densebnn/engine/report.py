@@ -8,7 +8,7 @@ from typing import Any
 from densebnn.engine.run_folder import RunFolder
 from densebnn.engine.runtime import Runtime
 
-__all__ = ["figure_tables", "finished", "metric_table", "table"]
+__all__ = ["cell", "figure_tables", "finished", "metric_table", "table"]
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
@@ -25,7 +25,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
 
 def metric_table(figures: Mapping[str, Any], title: str) -> str:
     """Return a table of a task's figures; lists are left to the JSON, undefined figures are shown as a dash."""
-    rows = [(name, _cell(value)) for name, value in figures.items() if not isinstance(value, (list, tuple, dict))]
+    rows = [(name, cell(value)) for name, value in figures.items() if not isinstance(value, (list, tuple, dict))]
     return table(rows, (title, "value"))
 
 
@@ -42,7 +42,8 @@ def figure_tables(report: Mapping[str, Any]) -> str:
     return "\n\n".join(texts)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Return a figure as a table shows it."""
     if value is None:
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

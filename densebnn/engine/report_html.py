@@ -14,6 +14,7 @@ from densebnn.engine.cli import dump
 from densebnn.engine.config import FinetuneConfig, PretrainConfig
 from densebnn.engine.config_text import from_text, to_text
 from densebnn.engine.results import Result, RunResults
+from densebnn.tasks.pictures import class_colours
 
 __all__ = ["render", "write_html"]
 
@@ -73,7 +74,9 @@ def _title(results: RunResults) -> str:
     config = results.config
     network = "encoder" if "encoder.backbone" in config else "network"
     parts = [config.get(f"{network}.backbone"), config.get(f"{network}.method"), config.get("decoder.name")]
-    return f"{' and '.join(task.task for task in results.tasks)}: {', '.join(str(part) for part in parts if part)}"
+    *others, last = [task.task for task in results.tasks]
+    tasks = f"{', '.join(others)} and {last}" if others else last
+    return f"{tasks}: {', '.join(str(part) for part in parts if part)}"
 
 
 def _subtitle(results: RunResults) -> str:
@@ -125,10 +128,12 @@ def _task(task: Result, folder: Path, examples: Sequence[Mapping[str, Any]]) -> 
 
 
 def _classes(ious: Sequence[float | None], names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    known = len(names) == len(ious)
+    known, colours = len(names) == len(ious), class_colours(len(ious))
     for number, iou in enumerate(ious):
         width = 0.0 if iou is None else round(100 * iou, 1)
-        yield {"name": names[number] if known else f"class {number}", "width": width, "value": _text(iou, digits=3)}
+        name = names[number] if known else f"class {number}"
+        colour = "#" + bytes(colours[number]).hex()  # as in the pictures
+        yield {"name": name, "colour": colour, "width": width, "value": _text(iou, digits=3)}
 
 
 def _examples(task: Result, folder: Path, examples: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

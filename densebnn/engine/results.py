@@ -90,7 +90,7 @@ def _results(config: Mapping[str, Any], report: Mapping[str, Any]) -> list[Resul
         results.append(
             Result(
                 task=task,
-                protocol=config.get(f"{task}.protocol"),
+                protocol=_protocol(config, task),
                 described=described.get(task) if isinstance(described, Mapping) else described,
                 headline=key,
                 figures=report["figures"][task] if several else report["figures"],
@@ -98,3 +98,9 @@ def _results(config: Mapping[str, Any], report: Mapping[str, Any]) -> list[Resul
             )
         )
     return results
+
+
+def _protocol(config: Mapping[str, Any], task: str) -> str | None:
+    """Return the name of a task's protocol, as `densebnn.tasks.Protocol.flipped` spells it where a run flips."""
+    name = config.get(f"{task}.protocol")
+    return f"{name}+flip" if name and config.get("flip") else name

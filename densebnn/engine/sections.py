@@ -43,6 +43,9 @@ class EncoderConfig(NetworkConfig):
     released file."""
     family: str | None = None
     """Layout of a file that a method's authors released (docs/released.md); backbone and method follow from it."""
+    bottleneck: Literal["none", "deepest", "all"] = "none"
+    """Variational information bottleneck behind the encoder: none, at the deepest level, or at all that the decoder
+    reads; its divergence is a term of the loss, --terms.bottleneck.weight."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +132,13 @@ class ContrastiveConfig:
 
 @dataclass(frozen=True)
 class TermConfig:
-    """A further term of the loss: logits, attention or features of a teacher, or one that was registered."""
+    """A further term of the loss: logits, attention or features of a teacher, bottleneck, or one's own."""
 
     weight: float = 1.0
     """Factor of the term in the loss; 0 leaves it out."""
     teacher: str = ""
-    """Frozen teacher, where the term needs one: a weights file of pretrain_cls.py, torchvision/NAME or timm/NAME."""
+    """Frozen teacher, where the term needs one: a weights file of pretrain_cls.py, torchvision/NAME or timm/NAME; of a
+    dense network also the folder of a finished run of finetune_nyud.py."""
     temperature: float = 1.0
     """Temperature of logits."""
     norm: Literal["max", "l2"] = "max"

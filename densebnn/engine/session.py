@@ -23,7 +23,7 @@ from densebnn.engine.sections import RunConfig
 from densebnn.engine.tensorboard import check_tensorboard, mirrored
 from densebnn.engine.waiting import Waiting
 from densebnn.registry import UserError
-from densebnn.tasks import split_details
+from densebnn.tasks import Task, split_details
 from densebnn.weights import fingerprint
 
 __all__ = [
@@ -133,7 +133,7 @@ def train_and_evaluate(
             steps_per_epoch=max(len(data.train_set) // train.batch_size, 1),
             run=run,
             runtime=runtime,
-            evaluate=lambda: figures(data.held_out or data.test_set),
+            evaluate=lambda: _named(figures(data.held_out or data.test_set), objective.task),
         )
     if runtime.main:
         write_diagnostics(run.path / "diagnostics.png", run.records())
@@ -153,6 +153,11 @@ def train_and_evaluate(
         "parameters": sum(parameter.numel() for parameter in objective.model.parameters()),
         "weights_sha256": fingerprint(objective.model),
     }
+
+
+def _named(figures: dict[str, Any], task: Task) -> dict[str, Any]:
+    """Return figures with the name of their protocol, if they have one."""
+    return figures if task.protocol_name is None else {**figures, "protocol": task.protocol_name}
 
 
 def finish(run: RunFolder, report: Mapping[str, Any], runtime: Runtime, save: Callable[[], None]) -> None:

@@ -10,9 +10,10 @@ from torch import nn
 from densebnn.backbones import Backbone, create_backbone
 from densebnn.binary import Summary, set_modes, summary
 from densebnn.dense import DecoderSpec, DensePredictor
+from densebnn.dense.bottleneck import Placement
 from densebnn.engine.assembly import decoder_spec
 from densebnn.engine.cli import load
-from densebnn.engine.config import FinetuneConfig, PretrainConfig, SummaryConfig
+from densebnn.engine.config import FinetuneConfig, PretrainConfig, SubjectConfig, SummaryConfig
 from densebnn.engine.config_text import read
 from densebnn.engine.encoders import resolved
 from densebnn.engine.sections import NetworkConfig
@@ -20,7 +21,7 @@ from densebnn.engine.teachers import load_network
 from densebnn.registry import UserError
 from densebnn.tasks import DEPTH_HEADS
 
-__all__ = ["summarize"]
+__all__ = ["subject", "summarize"]
 
 Size = int | tuple[int, int] | None
 
@@ -31,14 +32,23 @@ def summarize(config: SummaryConfig) -> Summary:
     Raises:
         UserError: an unknown name, a folder without such a run, or a size that the network cannot take.
     """
-    model, own_size = _named(config) if config.run is None else _of_run(config, config.run)
+    model, own_size = subject(config)
     size = config.size or own_size
     if size is None:
         raise UserError(f"{config.run} was trained on whole frames: give their height and width with size")
     return summary(model, (size, size) if isinstance(size, int) else size)
 
 
-def _named(config: SummaryConfig) -> tuple[nn.Module, Size]:
+def subject(config: SubjectConfig) -> tuple[nn.Module, Size]:
+    """Return the network of a run, or the one that the configuration names, and the size of its images if it has one.
+
+    Raises:
+        UserError: an unknown name, or a folder without such a run.
+    """
+    return _named(config) if config.run is None else _of_run(config, config.run)
+
+
+def _named(config: SubjectConfig) -> tuple[nn.Module, Size]:
     if config.decoder != "none":
         spec = DecoderSpec(config.decoder, config.decoder_method, config.variant)
         return _dense(config, spec, config.outputs or 1), 224
@@ -50,9 +60,9 @@ def _named(config: SummaryConfig) -> tuple[nn.Module, Size]:
     return built(config.outputs or (10 if small else 1000)), 32 if small else 224
 
 
-def _of_run(config: SummaryConfig, run: Path) -> tuple[nn.Module, Size]:
+def _of_run(config: SubjectConfig, run: Path) -> tuple[nn.Module, Size]:
     for name in ("backbone", "method", "variant", "decoder", "decoder_method", "outputs"):
-        if getattr(config, name) != getattr(SummaryConfig(), name):
+        if getattr(config, name) != getattr(SubjectConfig(), name):
             raise UserError(f"a run has its own network: leave out --run, or --{name}")
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run} is not a run folder (no config.yaml in it); give the folder of a run")
@@ -66,7 +76,8 @@ def _of_run(config: SummaryConfig, run: Path) -> tuple[nn.Module, Size]:
         }
         several = {name: channels[name] for name in trained.tasks}
         outputs = several if len(several) > 1 else channels[trained.task]
-        model = _dense(resolved(trained.encoder), decoder_spec(trained.decoder), outputs, trained.decoder.shared)
+        encoder, decoder = resolved(trained.encoder), decoder_spec(trained.decoder)
+        model = _dense(encoder, decoder, outputs, trained.decoder.shared, encoder.bottleneck)
         set_modes(model, weights=trained.train.weights, activations=trained.train.activations)
         return model, trained.data.size
     weights = [path for name in ("backbone", "weights") if (path := run / f"{name}.safetensors").is_file()]
@@ -76,7 +87,11 @@ def _of_run(config: SummaryConfig, run: Path) -> tuple[nn.Module, Size]:
 
 
 def _dense(
-    network: NetworkConfig, decoder: DecoderSpec, outputs: int | Mapping[str, int], shared: bool = False
+    network: NetworkConfig,
+    decoder: DecoderSpec,
+    outputs: int | Mapping[str, int],
+    shared: bool = False,
+    bottleneck: Placement = "none",
 ) -> DensePredictor:
     return DensePredictor(
         backbone=network.backbone,
@@ -85,4 +100,5 @@ def _dense(
         decoder=decoder,
         out_channels=outputs,
         shared=shared,
+        bottleneck=bottleneck,
     )

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from densebnn.backbones import Backbone
+from densebnn.dense import BottleneckTerm
+from densebnn.engine.dense_distillation import DenseDistillation, DenseTeacher
 from densebnn.engine.distillation import Distillation, FeatureDistillation
 from densebnn.engine.recipe import LossConfig
 from densebnn.engine.sections import TermConfig
@@ -47,8 +49,13 @@ def open_terms(
 
 @TERMS.register("logits")
 def _logits(config: TermConfig, model: nn.Module, teacher: nn.Module | None) -> nn.Module:
+    if isinstance(teacher, DenseTeacher):
+        return DenseDistillation(teacher, config.teacher, config.temperature)
     if not isinstance(model, Backbone):
-        raise UserError("terms.logits compares classifiers, which this network is none of; match attention or features")
+        raise UserError(
+            "terms.logits compares what a dense network predicts with what another one does: name the folder of a "
+            "finished run of finetune_nyud.py with --terms.logits.teacher, or match attention or features"
+        )
     losses = LossConfig(cross_entropy=0, logits=1, temperature=config.temperature)
     return Distillation(losses, [_named(teacher, "logits")], [config.teacher])
 
@@ -62,6 +69,11 @@ def _attention(config: TermConfig, model: nn.Module, teacher: nn.Module | None) 
 @TERMS.register("features")
 def _features(config: TermConfig, model: nn.Module, teacher: nn.Module | None) -> nn.Module:
     return FeatureDistillation(model, _named(teacher, "features"), config.teacher)
+
+
+@TERMS.register("bottleneck")
+def _bottleneck(config: TermConfig, model: nn.Module, teacher: nn.Module | None) -> nn.Module:
+    return BottleneckTerm(model)
 
 
 def _named(teacher: nn.Module | None, term: str) -> nn.Module:

@@ -31,6 +31,7 @@ class Waiting(Generic[T]):
 
     def __init__(self, items: Iterable[T]) -> None:
         self._items = items
+        self._since = 0.0
         self.waited = self.worked = 0.0
 
     def __iter__(self) -> Iterator[T]:
@@ -42,9 +43,14 @@ class Waiting(Generic[T]):
                 self.waited += given - asked
                 yield item
                 asked = time.perf_counter()
-                self.worked += asked - given
+                self.worked += asked - max(given, self._since)
         finally:
             del iterator  # ends data workers now, not when this generator is collected
+
+    def forget(self) -> None:
+        """Measure from here on: what was before, such as the start of data workers, does not count."""
+        self.waited = self.worked = 0.0
+        self._since = time.perf_counter()
 
     @property
     def share(self) -> float:

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from densebnn.engine.ablation import AblateConfig, RowConfig, cells_of, run_cells, tabulate, write_table
+from densebnn.engine.ablation import AblateConfig, RowConfig, cells_of, run_cells
+from densebnn.engine.ablation_table import tabulate, write_table
 from densebnn.registry import UserError
 
 TOOL = """
@@ -20,6 +21,8 @@ folder.mkdir()
 seed = int(flags["--train.seed"])
 value = 0.5 + 0.01 * seed + float(flags["--gain"]) * (1 + seed)
 report = {"headline": "top1", "figures": {"top1": value}, "seconds": 2.0}
+if "--ops" in flags:
+    report["cost"] = {"binary_share": 0.966, "ops": float(flags["--ops"])}
 if "--held" in flags:
     report["held_out"] = {"top1": value / 2}
 (folder / "report.json").write_text(json.dumps(report))
@@ -66,6 +69,19 @@ def test_figures_on_held_out_samples_have_a_column_where_there_are_any(tmp_path,
         text, data = tabulate(settings, cells)
         assert ("held out" in text) == (held is not None)
         assert data["rows"][0]["held_out"]["mean"] == (held and pytest.approx(held))
+
+
+def test_what_a_network_costs_has_columns_where_any_run_tells_it(tmp_path, tool):
+    rows = (RowConfig("Off", "--gain 0"), RowConfig("binary", "--gain 0 --ops 80e6"))
+    settings = config(tmp_path, rows=rows, seeds=1)
+    cells = cells_of(settings, sys.executable, tool)
+    run_cells(cells, 2)
+    text, data = tabulate(settings, cells)
+    _, _, off, binary = text.splitlines()
+    assert text.split("\n")[0].split()[-3:] == ["binary", "GOPs", "seconds"]
+    assert off.split()[-3:-1] == ["-", "-"]
+    assert binary.split()[-3:-1] == ["96.6%", "0.080"]
+    assert data["rows"][1]["cost"]["ops"] == 80e6
 
 
 def test_finished_cells_are_not_run_again_unless_their_command_changed(tmp_path, tool):
@@ -149,18 +165,20 @@ def test_runs_of_several_tasks_give_a_table_for_each(tmp_path):
         cell.folder.with_suffix(".command").write_text(cell.text)
         depth, labels = {"rmse": 0.6 + cell.seed / 10}, {"miou": 0.3 + cell.seed / 10}
         report = {
-            "depth alone": {"task": "depth", "headline": "rmse", "figures": depth},
-            "labels alone": {"task": "segmentation", "headline": "miou", "figures": labels},
+            "depth alone": {"task": "depth", "headline": "rmse", "figures": depth, "protocol": "laina: all"},
+            "labels alone": {"task": "segmentation", "headline": "miou", "figures": labels, "protocol": "full: all"},
             "both": {
                 "task": "segmentation,depth",
                 "headline": {"segmentation": "miou", "depth": "rmse"},
                 "figures": {"segmentation": {"miou": 0.25}, "depth": {"rmse": 0.5}},
+                "protocol": {"segmentation": "full: all", "depth": "laina: all"},
             },
         }[cell.row]
         (cell.folder / "report.json").write_text(json.dumps({**report, "seconds": 2.0}))
     text, data = tabulate(settings, cells)
     by_task = {entry["task"]: entry for entry in data["tables"]}
-    assert {task: entry["headline"] for task, entry in by_task.items()} == {"depth": "rmse", "segmentation": "miou"}
+    named = {task: (entry["headline"], entry["protocol"]) for task, entry in by_task.items()}
+    assert named == {"depth": ("rmse", "laina"), "segmentation": ("miou", "full")}
     assert [row["row"] for row in by_task["depth"]["rows"]] == ["depth alone", "both"]
     assert [row["row"] for row in by_task["segmentation"]["rows"]] == ["labels alone", "both"]
     both = by_task["depth"]["rows"][1]
@@ -168,5 +186,23 @@ def test_runs_of_several_tasks_give_a_table_for_each(tmp_path):
     assert both["difference"]["mean"] == pytest.approx(-0.15)
     both = by_task["segmentation"]["rows"][1]
     assert (both["against"], both["difference"]["mean"]) == ("labels alone", pytest.approx(-0.1))
-    assert "depth rmse, mean ± sd" in text
-    assert "segmentation miou, mean ± sd" in text
+    assert "depth rmse (laina), mean ± sd" in text
+    assert "segmentation miou (full), mean ± sd" in text
+
+
+def test_figures_under_different_protocols_are_not_compared(tmp_path):
+    settings = config(tmp_path, rows=(RowConfig("one"), RowConfig("other")), against="one")
+    cells = cells_of(settings, sys.executable, tmp_path / "tool.py")
+    for cell in cells:
+        cell.folder.mkdir(parents=True)
+        cell.folder.with_suffix(".command").write_text(cell.text)
+        protocol = {"one": "laina: whole frame", "other": "laina+flip: whole frame"}[cell.row]
+        report = {"task": "depth", "headline": "rmse", "figures": {"rmse": 0.5}, "protocol": protocol, "seconds": 2.0}
+        (cell.folder / "report.json").write_text(json.dumps(report))
+    text, data = tabulate(settings, cells)
+    assert [(table["protocol"], [row["row"] for row in table["rows"]]) for table in data["tables"]] == [
+        ("laina", ["one"]),
+        ("laina+flip", ["other"]),
+    ]
+    assert all(row["difference"] is None for table in data["tables"] for row in table["rows"])
+    assert "depth rmse (laina+flip), mean ± sd" in text

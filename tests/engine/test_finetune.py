@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from densebnn.backbones import create_backbone, save_backbone
+from densebnn.deploy import PretrainedPredictor
 from densebnn.engine import finetune as module
 from densebnn.engine.assembly import build_predictor, build_task, open_frames
 from densebnn.engine.checkpoint import Checkpoints
@@ -13,6 +14,7 @@ from densebnn.engine.cli import load, parse
 from densebnn.engine.config import EvalConfig, FinetuneConfig, identity
 from densebnn.engine.finetune import finetune
 from densebnn.engine.finished import evaluate_run
+from densebnn.engine.results import open_results
 from densebnn.engine.sections import EncoderConfig
 from densebnn.registry import UserError
 from densebnn.weights import fingerprint, load_weights
@@ -61,6 +63,12 @@ def test_several_tasks(flags, dense, runtime, tmp_path):
     assert {name: figures["images"] for name, figures in report["figures"].items()} == {"segmentation": 3, "depth": 3}
     assert report["protocol"]["depth"].startswith("laina: truth depth; whole frame")
     assert (run.path / "panels.png").stat().st_size > 10_000
+    assert {example["task"] for example in report["examples"]} == {"segmentation", "depth"}
+    kept = PretrainedPredictor.from_pretrained(run.path / "pretrained")
+    assert kept.tasks == ("segmentation", "depth")
+    assert fingerprint(kept.model) == report["weights_sha256"]
+    assert (kept.input_size, len(kept.class_names)) == ((64, 96), 13)
+    assert kept.about["figures"]["depth"]["rmse"] == report["figures"]["depth"]["rmse"]
     learned = "uncertainty" in flags
     for record in run.records():
         if not learned:
@@ -71,6 +79,38 @@ def test_several_tasks(flags, dense, runtime, tmp_path):
     evaluated, path = evaluate_run(EvalConfig(run=run.path, batch_size=2), runtime)
     assert evaluated["figures"] == report["figures"]
     assert path == run.path / "eval-test-full-laina.json"
+
+
+def test_a_run_with_flip_says_so_wherever_it_tells_figures(dense, runtime, tmp_path):
+    flags = ["--task", "depth,segmentation,normals,edges", "--decoder.name", "Linknet", "--decoder.shared", "--flip"]
+    flags += [
+        "--train.steps",
+        "2",
+        "--train.eval_every",
+        "1",
+        "--edges.protocol",
+        "bsds",
+        "--weights.by",
+        "uncertainty",
+    ]
+    run, report = finetune(configured(dense(tmp_path / "run", *flags)), runtime)
+    names = {"segmentation": "full", "depth": "laina", "normals": "full", "edges": "bsds"}
+    assert report["headline"] == {"segmentation": "miou", "depth": "rmse", "normals": "mean_error", "edges": "odsf"}
+    assert {task: line.partition(":")[0] for task, line in report["protocol"].items()} == {
+        task: f"{name}+flip" for task, name in names.items()
+    }
+    (evaluation,) = [record["eval"] for record in run.records() if "eval" in record]
+    assert evaluation["protocol"] == ",".join(f"{task}={name}+flip" for task, name in names.items())
+    assert [result.title for result in open_results(run.path).tasks] == [
+        f"{task}, protocol {name}+flip" for task, name in names.items()
+    ]
+    assert "depth, protocol laina+flip" in (run.path / "report.html").read_text()
+    evaluated, _ = evaluate_run(EvalConfig(run=run.path, batch_size=2), runtime)
+    assert evaluated["figures"] == report["figures"]
+    without, _ = evaluate_run(EvalConfig(run=run.path, batch_size=2, flip=False), runtime)
+    for task, key in report["headline"].items():
+        assert without["figures"][task][key] != evaluated["figures"][task][key], task
+    assert "flip" not in str(without["protocol"])
 
 
 def test_tasks_are_one_run_in_whatever_order_they_are_given(dense):

@@ -1,9 +1,13 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from scipy.io import savemat
 
+from densebnn.data.transforms import DenseEval
+from densebnn.engine.assembly import build_task, open_frames
 from densebnn.engine.cli import parse
 from densebnn.engine.config import EvalConfig, FinetuneConfig
 from densebnn.engine.finetune import finetune
@@ -75,6 +79,31 @@ def test_evaluating_other_data_leaves_the_cache_of_the_runs_own_alone(rooms, den
     assert snapshot(tmp_path / "cache") == before
 
 
+def test_the_mirror_image_is_asked_too_by_flag_and_the_protocol_says_so(trained, runtime, tmp_path):
+    own = evaluated(trained, runtime, tmp_path)
+    report, path = evaluate_run(EvalConfig(run=trained[0], flip=True, json=tmp_path / "flip.json"), runtime)
+    assert path == tmp_path / "flip.json"
+    assert report["protocol"].startswith("laina+flip: truth depth; ")
+    assert report["protocol"].endswith("; mean of the predictions for the image and its mirror image")
+    assert (own["protocol"] + report["protocol"]).count("flip") == 1
+    finished = open_finished(trained[0])
+    frames = open_frames(finished.config, finished.config.data, "test")
+    model = finished.predictor(build_task(finished.config, frames)).eval()
+    transform, errors = DenseEval(finished.config.data.size), []
+    for index in range(len(frames)):
+        sample = transform(frames[index], 0)
+        with torch.no_grad():
+            here, there = (model(image[None])[0, 0].numpy() for image in (sample["image"], sample["image"].flip(-1)))
+        mean = (here.astype(np.float64) + there[:, ::-1]) / 2
+        truth = torch.tensor(mean)[None, None]
+        resized = torch.nn.functional.interpolate(truth, sample["depth"].shape, mode="bilinear")[0, 0].numpy()
+        valid = sample["depth"].numpy() > 0
+        errors.append((resized - sample["depth"].double().numpy())[valid] ** 2)
+    assert report["figures"]["rmse"] == pytest.approx(np.sqrt(np.concatenate(errors).mean()), rel=1e-5)
+    assert report["figures"]["rmse"] != pytest.approx(own["figures"]["rmse"], rel=1e-4)
+    assert evaluated(trained, runtime, tmp_path, flip=False) == own
+
+
 @pytest.fixture(scope="module")
 def several(dense, runtime, tmp_path_factory):
     """The folder of a finished run of two tasks."""
@@ -93,6 +122,15 @@ def test_each_of_several_tasks_has_its_protocol(several, runtime):
     assert path.name == "eval-test-gupta-eigen.json"
     assert both["figures"]["depth"] == one["figures"]["depth"]
     assert both["figures"]["segmentation"]["pixels"] < own["figures"]["segmentation"]["pixels"]
+
+
+def test_the_file_of_figures_is_named_after_protocols_with_flip(several, runtime):
+    report, path = evaluate_run(EvalConfig(run=several, flip=True, protocol="depth=eigen"), runtime)
+    assert path.name == "eval-test-full+flip-eigen+flip.json"
+    assert {task: line.partition(":")[0] for task, line in report["protocol"].items()} == {
+        "segmentation": "full+flip",
+        "depth": "eigen+flip",
+    }
 
 
 @pytest.mark.parametrize("protocol", ["eigen", "normals=full", "depth=eigen,gupta"])

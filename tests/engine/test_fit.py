@@ -37,6 +37,8 @@ STEPS = 6
 TERM = ("--contrastive.weight", "0.5", "--contrastive.queue", "3", "--contrastive.dim", "8")
 EVERY = ("--train.eval_every", "3", "--train.diagnostics_every", "2")
 RECIPE = ("--train.steps", str(STEPS), "--train.clip", "5", *EVERY, *TERM)
+# A bottleneck draws noise in each step.
+DENSE = (*RECIPE, "--encoder.bottleneck", "all", "--terms.bottleneck.weight", "0.01")
 
 
 def finetuned(flags, runtime):
@@ -250,9 +252,11 @@ def ended(dense, classify, tmp_path_factory):
     entries = []
     for name, moments in endings.items():
         more = ("--run.workers", "2") if name == "workers" else ()
-        tool, flags = ("pretrain_cls", classify) if name == "pretrain" else ("finetune_nyud", dense)
+        tool, flags, recipe = "finetune_nyud", dense, DENSE
+        if name == "pretrain":
+            tool, flags, recipe = "pretrain_cls", classify, RECIPE
         for moment, step, *number in moments:
-            what = {"tool": tool, "flags": flags(root / name, *RECIPE, *more), "moment": moment, "step": step}
+            what = {"tool": tool, "flags": flags(root / name, *recipe, *more), "moment": moment, "step": step}
             entries.append({**what, "number": number[0] if number else signal.SIGKILL})
     codes = json.loads(self_ending(entries).stdout.splitlines()[-1])
     assert codes == [130 if entry["number"] == signal.SIGINT else -9 for entry in entries]
@@ -262,7 +266,7 @@ def ended(dense, classify, tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(dense, runtime, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    return what_remains(folder, finetuned(dense(folder, *RECIPE), runtime))
+    return what_remains(folder, finetuned(dense(folder, *DENSE), runtime))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +281,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(name, step, ended, unin
     if last:
         names = " ".join(last.state["objective"])
         assert all(part in names for part in ("latent_head", "binary_head", "queue.pushed", "log_z", "running_mean"))
-    assert what_remains(folder, finetuned(dense(folder, *RECIPE), runtime)) == uninterrupted
+    assert what_remains(folder, finetuned(dense(folder, *DENSE), runtime)) == uninterrupted
 
 
 def test_the_binary_layers_are_reported_now_and_then_which_changes_nothing(uninterrupted, dense, runtime, tmp_path):
@@ -289,7 +293,7 @@ def test_the_binary_layers_are_reported_now_and_then_which_changes_nothing(unint
         assert all(set(figures) == expected for figures in report.values())
     assert sum(figures["flips"] for figures in reports[6].values()) > 0
 
-    flags = dense(tmp_path / "run", *RECIPE, "--train.diagnostics_every", "0")
+    flags = dense(tmp_path / "run", *DENSE, "--train.diagnostics_every", "0")
     without = what_remains(tmp_path / "run", finetuned(flags, runtime))
     assert without["weights_sha256"] == uninterrupted["weights_sha256"]
     assert [r["step"] for r in uninterrupted["log"] if "terms" in r] == list(reports)
@@ -300,7 +304,7 @@ def test_the_binary_layers_are_reported_now_and_then_which_changes_nothing(unint
 
 
 def test_the_number_of_workers_changes_nothing(uninterrupted, dense, runtime, tmp_path):
-    flags = dense(tmp_path / "run", *RECIPE, "--run.workers", "2")
+    flags = dense(tmp_path / "run", *DENSE, "--run.workers", "2")
     assert what_remains(tmp_path / "run", finetuned(flags, runtime)) == uninterrupted
     assert (tmp_path / "run/diagnostics.png").read_bytes().startswith(b"\x89PNG")
 
@@ -354,7 +358,7 @@ def log_and_end(run, log, last, record, **how):
 def two_processes(dense, tmp_path_factory):
     """A run by two processes: its folder, and what they printed."""
     folder = tmp_path_factory.mktemp("two") / "run"
-    tool = [str(ROOT / "tools/finetune_nyud.py"), *dense(folder, *RECIPE)]
+    tool = [str(ROOT / "tools/finetune_nyud.py"), *dense(folder, *DENSE)]
     return folder, torchrun(tool)
 
 
@@ -393,7 +397,7 @@ def test_killed_processes_of_two_are_restarted_to_the_same_weights(two_processes
     folder, _ = two_processes
     reference = what_remains(folder, json.loads((folder / "report.json").read_text()))
     again = tmp_path / "run"
-    entry = {"tool": "finetune_nyud", "flags": dense(again, *RECIPE), "steps": [5, 3], "markers": str(tmp_path)}
+    entry = {"tool": "finetune_nyud", "flags": dense(again, *DENSE), "steps": [5, 3], "markers": str(tmp_path)}
     # Process 1 dies after step 3, and in the second attempt process 0, the one that writes, after step 5.
     torchrun([str(SELF_ENDING), json.dumps([entry])], "--max-restarts", "5")
     assert (tmp_path / "0").exists()

@@ -93,7 +93,7 @@ def test_what_cannot_be_is_refused_before_there_is_a_folder(teacher, classify, d
             pretrain(configured(PretrainConfig, classify(tmp_path / "run", *flags)), runtime)
         with pytest.raises(UserError, match=reason):
             finetune(configured(FinetuneConfig, dense(tmp_path / "run", *flags)), runtime)
-    with pytest.raises(UserError, match=r"terms.logits compares classifiers"):
+    with pytest.raises(UserError, match=r"of a finished run of finetune_nyud\.py with --terms\.logits\.teacher"):
         finetune(configured(FinetuneConfig, dense(tmp_path / "run", *given)), runtime)
     assert not (tmp_path / "run").exists()
 

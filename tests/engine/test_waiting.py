@@ -42,3 +42,13 @@ def test_a_taker_that_stops_early_ends_what_it_took_from():
     assert next(watched) == 1
     watched.close()
     assert ended == [True]
+
+
+def test_what_was_before_can_be_forgotten():
+    watched = Waiting(slow(4, 0.02))
+    for number in watched:
+        time.sleep(0.05)
+        if number == 1:
+            watched.forget()
+    assert watched.waited == pytest.approx(0.04, abs=0.015)
+    assert watched.worked == pytest.approx(0.1, abs=0.03)
