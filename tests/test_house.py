@@ -19,8 +19,18 @@ import densebnn
 from densebnn.binary import METHODS
 from densebnn.engine.ablation import AblateConfig, cells_of
 from densebnn.engine.cli import parse
-from densebnn.engine.config import EvalConfig, FinetuneConfig, PretrainConfig, ReportConfig, SummaryConfig
+from densebnn.engine.compare_config import CompareConfig
+from densebnn.engine.config import (
+    BenchConfig,
+    EvalConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    ReportConfig,
+    SummaryConfig,
+)
 from densebnn.engine.dialect import options_of
+from densebnn.engine.predict_config import PredictConfig
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "densebnn"
@@ -29,9 +39,13 @@ MODULES = sorted(name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "d
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 TOOLS = {
     "ablate.py": AblateConfig,
+    "bench.py": BenchConfig,
+    "compare.py": CompareConfig,
     "finetune_nyud.py": FinetuneConfig,
+    "predict.py": PredictConfig,
     "pretrain_cls.py": PretrainConfig,
     "eval.py": EvalConfig,
+    "export.py": ExportConfig,
     "report.py": ReportConfig,
     "summary.py": SummaryConfig,
 }
