@@ -14,16 +14,14 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
-from densebnn.deploy.kernels.ir import F32, I8, I16, I32, I64, Kernel, Value, Variable, vector
+from densebnn.deploy.kernels.epilogue import LANES, Block
+from densebnn.deploy.kernels.ir import I8, I16, I32, I64, Kernel, Value, Variable, vector
 
-__all__ = ["ARGUMENTS", "LANES", "write_convolution"]
+__all__ = ["ARGUMENTS", "write_convolution"]
 
-LANES = 32
-"""Filters that are computed side by side: one word of the packed output."""
-
-_COUNTS, _REALS = vector(I32, LANES), vector(F32, LANES)
-_BYTES, _PAIRS, _TABLE = vector(I8, LANES), vector(I16, LANES // 2), vector(I8, 16)
-_WORD, _OCTET = 4, 8
+_COUNTS, _TOTALS, _BYTES, _PAIRS = vector(I32, LANES), vector(I16, LANES), vector(I8, LANES), vector(I16, LANES // 2)
+_TABLE = vector(I8, 16)
+_WORD = 4
 _RUN = 16
 """Bytes of an entry of `taps`."""
 
@@ -74,88 +72,68 @@ def write_convolution(module: ir.Module, name: str, *, tile: int, lookup: bool) 
         lookup: find counts in tables, for processors that count the bits of words slowly.
     """
     kernel = Kernel(module, name, ARGUMENTS)
-    per_block = kernel["images"] * kernel["segment_count"]
-    units = kernel["groups"] * kernel["blocks"] * per_block
+    form = _Lookups if lookup else _Counts
+    bunches = (kernel["blocks"] + (form.bunch - 1)) // form.bunch
+    per_bunch = kernel["images"] * kernel["segment_count"]
+    units = kernel["groups"] * bunches * per_bunch
     with kernel.repeat() as leave:
         unit = kernel.take()
         leave(unit.compare(">=", units))
-        block, rest = unit // per_block, unit % per_block
-        form = _Lookups if lookup else _Counts
-        form(kernel, block, rest // kernel["segment_count"], rest % kernel["segment_count"]).write(tile)
+        bunch, rest = unit // per_bunch, unit % per_bunch
+        image, segment = rest // kernel["segment_count"], rest % kernel["segment_count"]
+        form(kernel, bunch // bunches, bunch % bunches * form.bunch, image, segment).write(tile)
     kernel.finish()
 
 
 class _Unit(ABC):
-    """One unit of work: the pixels of a segment, in one image, for one block of filters."""
+    """One unit of work: the pixels of a segment, in one image, for a bunch of blocks of filters.
+
+    Args:
+        kernel: the convolution.
+        group: of it.
+        first_block: of the bunch, in the group.
+        image: of the batch.
+        segment: of the output.
+    """
+
+    bunch: int
+    """Blocks whose filters meet the same part of the input at once; the last bunch of a group may have fewer."""
 
     masks_are_dear: bool
-    """Whether blocks of 32 filters, which need no masks, are told from others."""
+    """See `Block`."""
 
-    def __init__(self, kernel: Kernel, block: Value, image: Value, segment: Value) -> None:
+    def __init__(self, kernel: Kernel, group: Value, first_block: Value, image: Value, segment: Value) -> None:
         self.kernel = kernel
-        self.block = block
-        group = block // kernel["blocks"]
-        number = block % kernel["blocks"]
-        self.first_filter = group * kernel["group_filters"] + number * LANES
-        self.filters = (kernel["group_filters"] - number * LANES).at_most(LANES)
-        self.mask = kernel.first_lanes(LANES, self.filters)
-        self.image = image
+        self.group, self.first_block, self.image = group, first_block, image
         self.input = kernel["bits"] + image * kernel["image_bytes"] + group * kernel["group_bytes"]
-        self.weight = kernel["weight"] + block * kernel["block_bytes"]
-        self.first_output = image * kernel["image_pixels"]
+        self.weight = kernel["weight"] + (group * kernel["blocks"] + first_block) * kernel["block_bytes"]
         place = kernel["segments"] + segment * 40
         first, count, run, self.runs, products = (kernel.load(I64, place + 8 * index) for index in range(5))
         self.first, self.end = first, first + count
         self.run = kernel["taps"] + run * _RUN
         self.products = products.narrow(I32).splat(LANES)
 
-    @abstractmethod
-    def _counts(self, windows: list[Value]) -> list[Value]:
-        """Return for each window how many signs differ from those of each filter."""
-
     def write(self, tile: int) -> None:
         """Write the loop over pixels: as many as a tile has at once, then halves of it for those that are left."""
-        start = self.first
+        kernel, start = self.kernel, self.first
+        first_output = self.image * kernel["image_pixels"]
         while tile:
             whole = self.first + (self.end - self.first) // tile * tile
-            with self.kernel.loop(start, whole, tile) as pixel:
-                places = [self.kernel["pixels"] + (pixel + index) * 8 for index in range(tile)]
-                windows = [self.input + self.kernel.load(I32, place).widen(I64) for place in places]
-                counts = self._counts(windows)
-                outputs = [self.first_output + self.kernel.load(I32, place + 4).widen(I64) for place in places]
-                self._finish([self.products - (count << 1) for count in counts], outputs)
+            with kernel.loop(start, whole, tile) as pixel:
+                places = [kernel["pixels"] + (pixel + index) * 8 for index in range(tile)]
+                windows = [self.input + kernel.load(I32, place).widen(I64) for place in places]
+                pixels = [first_output + kernel.load(I32, place + 4).widen(I64) for place in places]
+                self._convolve(windows, pixels)
             start, tile = whole, tile // 2
 
-    def _finish(self, sums: list[Value], pixels: list[Value]) -> None:
-        """Write the sums of some pixels, as real numbers or as signs."""
-        kernel = self.kernel
-        with kernel.when(kernel["output"].compare("!=", 0)):
-            if self.masks_are_dear:
-                with kernel.when(self.filters.compare("==", LANES)):
-                    _Reals(self, None).write(sums, pixels)
-                with kernel.when(self.filters.compare("!=", LANES)):
-                    _Reals(self, self.mask).write(sums, pixels)
-            else:
-                _Reals(self, self.mask).write(sums, pixels)
-        with kernel.when(kernel["signs"].compare("!=", 0)):
-            threshold = kernel.load_lanes(_COUNTS, self.of_filter("threshold", _WORD), self.mask)
-            mask, flip = self.mask.cast(I32), self._flip()
-            for total, pixel in zip(sums, pixels, strict=True):
-                bits = total.compare(">=", threshold).cast(I32) ^ flip
-                word = pixel * kernel["groups"] * kernel["blocks"] + self.block
-                kernel.store(bits & mask, kernel["signs"] + word * _WORD)
+    @abstractmethod
+    def _convolve(self, windows: list[Value], pixels: list[Value]) -> None:
+        """Count for each window how many signs differ from those of each filter, and write what comes of it."""
 
-    def _flip(self) -> Value:
-        kernel = self.kernel
-        flip = Variable(kernel, I32)
-        with kernel.when(kernel["flip"].compare("!=", 0)):
-            flags = kernel.load_lanes(vector(I8, LANES), self.of_filter("flip", 1), self.mask)
-            flip.set(flags.compare("!=", 0).cast(I32))
-        return flip.now
-
-    def of_filter(self, name: str, size: int) -> Value:
-        """Return where the numbers of an argument that are for the unit's filters begin, each of `size` bytes."""
-        return self.kernel[name] + self.first_filter * size
+    def _finish(self, number: Value, counts: list[Value], pixels: list[Value]) -> None:
+        """Write the results of a block of the group."""
+        block = Block(self.kernel, self.group, number, self.image, masks_are_dear=self.masks_are_dear)
+        block.write([self.products - (count << 1) for count in counts], pixels)
 
     @contextmanager
     def _runs(self) -> Iterator[tuple[Value, Value, Value]]:
@@ -170,9 +148,10 @@ class _Unit(ABC):
 class _Counts(_Unit):
     """Counts the bits of words."""
 
+    bunch = 1
     masks_are_dear = False
 
-    def _counts(self, windows: list[Value]) -> list[Value]:
+    def _convolve(self, windows: list[Value], pixels: list[Value]) -> None:
         kernel = self.kernel
         totals = [Variable(kernel, _COUNTS) for _ in windows]
         with self._runs() as (source, filters, steps), kernel.loop(0, steps) as step:
@@ -180,117 +159,51 @@ class _Counts(_Unit):
             for total, window in zip(totals, windows, strict=True):
                 word = kernel.load(I32, window + source + step * _WORD)
                 total.set(total.now + (weight ^ word.splat(LANES)).popcount())
-        return [total.now for total in totals]
+        self._finish(self.first_block, [total.now for total in totals], pixels)
 
 
 class _Lookups(_Unit):
-    """Looks the counts of four signs up; byte 2i of a step is filter i, byte 2i + 1 filter 16 + i."""
+    """Looks the counts of four signs up; byte 2i of a step is filter i, byte 2i + 1 filter 16 + i.
 
-    masks_are_dear = True
-
-    def _counts(self, windows: list[Value]) -> list[Value]:
-        kernel = self.kernel
-        totals = [(Variable(kernel, _PAIRS), Variable(kernel, _PAIRS)) for _ in windows]
-        with self._runs() as (source, filters, steps):
-            counts = [Variable(kernel, _BYTES) for _ in windows]
-            with kernel.loop(0, steps) as step:
-                weight = kernel.load(_BYTES, filters + step * LANES)
-                for count, window in zip(counts, windows, strict=True):
-                    signs = kernel.load(I8, window + source + step).widen(I64, signed=False)
-                    table = kernel.load(_TABLE, kernel["differing"] + signs)
-                    count.set(count.now + table.twice().look_up(weight))
-            for (even, odd), count in zip(totals, counts, strict=True):
-                pairs = count.now.cast(_PAIRS)
-                even.set(even.now + (pairs & 0xFF))
-                odd.set(odd.now + (pairs >> 8))
-        half = vector(I32, LANES // 2)
-        return [
-            even.now.widen(half, signed=False).followed_by(odd.now.widen(half, signed=False)) for even, odd in totals
-        ]
-
-
-class _Reals:
-    """The epilogue of a unit, see `Reals` of the plan: from sums to real numbers in memory.
-
-    Args:
-        unit: whose pixels are written.
-        mask: the lanes that are filters; None for all.
+    A table that is read for four signs of the input serves all blocks of a bunch: reading it takes as long as looking
+    up in it.
     """
 
-    def __init__(self, unit: _Unit, mask: Value | None) -> None:
-        self.unit, self.mask, self.kernel = unit, mask, unit.kernel
-        self.channels = self.kernel["groups"] * self.kernel["group_filters"]
+    bunch = 2
+    masks_are_dear = True
 
-    def write(self, sums: list[Value], pixels: list[Value]) -> None:
-        """Write the sums of some pixels."""
+    def _convolve(self, windows: list[Value], pixels: list[Value]) -> None:
+        kernel, tile = self.kernel, len(windows)
+        blocks = (kernel["blocks"] - self.first_block).at_most(self.bunch)
+        totals = kernel.scratch(ir.ArrayType(_TOTALS, self.bunch * tile))
+        for number in range(1, self.bunch + 1):
+            with kernel.when(blocks.compare("==", number)):
+                self._count(windows, [totals + index * (2 * LANES) for index in range(number * tile)])
+        with kernel.loop(0, blocks) as block:
+            places = [totals + (block * tile + index) * (2 * LANES) for index in range(tile)]
+            counts = [kernel.load(_TOTALS, place).widen(_COUNTS, signed=False) for place in places]
+            self._finish(self.first_block + block, counts, pixels)
+
+    def _count(self, windows: list[Value], totals: list[Value]) -> None:
+        """Write the counts of each window to memory, of one block after the other: registers are for those of a run."""
         kernel = self.kernel
-        results = [Variable(kernel, _REALS, total.to_float()) for total in sums]
-        for name in ("scale", "shift"):
-            self._apply(name, results)
-        with kernel.when(kernel["residual"].compare("!=", 0)):
-            with kernel.when(kernel["residual_scale"].compare("==", 0)):
-                for result, pixel in zip(results, pixels, strict=True):
-                    result.set(result.now + self._lanes(self._place("residual", pixel)))
-            with kernel.when(kernel["residual_scale"].compare("!=", 0)):
-                self._add_parts("residual", results, pixels)
-        with kernel.when(kernel["coarse"].compare("!=", 0)):
-            self._add_parts("coarse", results, [self._coarse(pixel) for pixel in pixels])
-        for name in ("slope", "offset"):
-            self._apply(name, results)
-        for result, pixel in zip(results, pixels, strict=True):
-            self._store(result.now, self._place("output", pixel))
+        for total in totals:
+            kernel.store(kernel.constant(_TOTALS, [0] * LANES), total)
+        with self._runs() as (source, filters, steps):
+            counts = [Variable(kernel, _BYTES) for _ in totals]
+            with kernel.loop(0, steps) as step:
+                self._look_up(counts, [window + source + step for window in windows], filters + step * LANES)
+            for total, count in zip(totals, counts, strict=True):
+                pairs = count.now.cast(_PAIRS)
+                added = (pairs & 0xFF).followed_by(pairs >> 8)
+                kernel.store(kernel.load(_TOTALS, total) + added, total)
 
-    def _store(self, value: Value, place: Value) -> None:
-        kernel = self.kernel
-        if self.mask is None:
-            kernel.store(value, place)
-        elif not self.unit.masks_are_dear:
-            kernel.store_lanes(value, place, self.mask)
-        else:
-            for first in range(0, LANES, _OCTET):
-                left, octet, at = self.unit.filters - first, value.part(first, _OCTET), place + first * _WORD
-                with kernel.when(left.compare(">=", _OCTET)):
-                    kernel.store(octet, at)
-                with kernel.when(left.compare(">", 0) & left.compare("<", _OCTET)):
-                    kernel.store_lanes(octet, at, kernel.first_lanes(_OCTET, left))
-
-    def _lanes(self, place: Value) -> Value:
-        if self.mask is None:
-            return self.kernel.load(_REALS, place)
-        return self.kernel.load_lanes(_REALS, place, self.mask)
-
-    def _place(self, name: str, pixel: Value) -> Value:
-        return self.kernel[name] + (pixel * self.channels + self.unit.first_filter) * _WORD
-
-    def _apply(self, name: str, results: list[Variable]) -> None:
-        """Do what a vector of the epilogue is for, if it is given."""
-        with self.kernel.when(self.kernel[name].compare("!=", 0)):
-            factor = self._lanes(self.unit.of_filter(name, _WORD))
-            for result in results:
-                result.set(_STEPS[name](result.now, factor))
-
-    def _coarse(self, pixel: Value) -> Value:
-        """Return the pixel of `coarse` that serves an output pixel."""
-        kernel, unit = self.kernel, self.unit
-        place = kernel["coarse_places"] + (pixel - unit.first_output) * _WORD
-        return unit.image * kernel["coarse_pixels"] + kernel.load(I32, place).widen(I64)
-
-    def _add_parts(self, name: str, results: list[Variable], pixels: list[Value]) -> None:
-        """Add the parts of a scaled residual, which has its own number of channels."""
-        kernel, given = self.kernel, self.kernel[f"{name}_channels"]
-        with kernel.loop(0, kernel[f"{name}_parts"]) as part:
-            first = part * self.channels
-            factor = self._lanes(self.unit.of_filter(f"{name}_scale", _WORD) + first * _WORD)
-            channel = self.unit.first_filter % given + first
-            inside = self.unit.mask & kernel.first_lanes(LANES, given - channel)
-            for result, pixel in zip(results, pixels, strict=True):
-                place = kernel[name] + (pixel * given + channel) * _WORD
-                result.set(result.now + kernel.load_lanes(_REALS, place, inside) * factor)
-
-
-_STEPS = {
-    "scale": lambda y, factor: y * factor,
-    "shift": lambda y, factor: y + factor,
-    "slope": lambda y, factor: y.compare(">=", 0.0).choose(y, y * factor),
-    "offset": lambda y, factor: y + factor,
-}
+    def _look_up(self, counts: list[Variable], sources: list[Value], filters: Value) -> None:
+        """Add the counts of one step."""
+        kernel, tile = self.kernel, len(sources)
+        weights = [kernel.load(_BYTES, filters + kernel["block_bytes"] * block) for block in range(len(counts) // tile)]
+        for window, source in enumerate(sources):
+            signs = kernel.load(I8, source).widen(I64, signed=False)
+            table = kernel.load(_TABLE, kernel["differing"] + signs).twice()
+            for count, weight in zip(counts[window::tile], weights, strict=True):
+                count.set(count.now + table.look_up(weight))
